@@ -1,0 +1,220 @@
+"""The composition root: builds a peer from its parts. The only module that makes real ones."""
+
+import asyncio
+import ctypes
+import ipaddress
+import logging
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import zmq
+
+from wire.messages import Alive, Hello, Message, Origin, Role
+from wire.version import PROTOCOL
+from worker_peer.api import DownloadRequest
+from worker_peer.broker_link import BrokerLink, LinkHandlers
+from worker_peer.config import PeerConfig
+from worker_peer.content import ContentReader
+from worker_peer.control import ControlServer
+from worker_peer.downloads import Downloads
+from worker_peer.exchange import Exchange, ExchangeEvent
+from worker_peer.host.background import Background
+from worker_peer.host.clock import Clock, SystemClock
+from worker_peer.host.limits import TokenBucket
+from worker_peer.host.logs import PieceLog
+from worker_peer.host.source import SourceReader
+from worker_peer.host.store import Store
+from worker_peer.seeding import Seeding
+from worker_peer.supernodes import Supernodes
+
+_log = logging.getLogger("peer")
+
+_JANITOR_S = 15.0
+
+
+class PeerProcess:
+    """A running peer: `worker_peer.api.Peer`, and what its process asks of it."""
+
+    def __init__(self, config: PeerConfig, *, clock: Clock) -> None:
+        """Builds and binds; no connection is made yet. Raises OSError in words when a port or a folder cannot be had."""
+        for folder in ("data", "meta", "logs", "spool"):
+            (config.home / folder).mkdir(parents=True, exist_ok=True)
+        self.config = config
+        self.ip = config.ip or own_address(config.supernodes)
+        self.peer_id = f"cdnnode:{self.ip}" if config.role is Role.SEED else f"{self.ip}-{os.getpid()}-{clock.wall():.3f}"
+        self.store = Store(config.home / "data")
+        self._clock = clock
+        self._background = Background()
+        self._executor = ThreadPoolExecutor(max_workers=8, thread_name_prefix="disk")
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        limiter = TokenBucket(config.source_rate) if config.source_rate else None
+        self._source = SourceReader(limiter=limiter, clock=clock, user_agent=f"damselfly/{config.software or '0'}")
+        handlers = LinkHandlers(on_up=self._up, on_down=self._down, on_message=self._message, alive=self._alive)
+        self.supernodes = Supernodes(
+            context=self._context, hello=self._hello, handlers=handlers, clock=clock, background=self._background
+        )
+        self.downloads = Downloads(
+            config,
+            store=self.store,
+            supernodes=self.supernodes,
+            source=self._source,
+            clock=clock,
+            background=self._background,
+            executor=self._executor,
+            piece_log=PieceLog(),
+        )
+        self.exchange = Exchange(
+            self._context,
+            peer_id=self.peer_id,
+            bind_ip=self.ip if _is_local(self.ip) else "*",
+            port=config.data_port,
+            clock=clock,
+            loop=asyncio.get_running_loop(),
+            on_events=self._exchanged,
+            total_rate=config.total_rate,
+            upload_rate=config.upload_rate,
+        )
+        self.downloads.exchange = self.exchange
+        self.seeding = self._seeding() if config.role is Role.SEED else None
+        self.control = self._control() if config.control_socket else None
+
+    def _seeding(self) -> Seeding:
+        return Seeding(
+            store=self.store,
+            spool=self.config.home / "spool",
+            source=self._source,
+            exchange=self.exchange,
+            background=self._background,
+            executor=self._executor,
+        )
+
+    def _control(self) -> ControlServer:
+        return ControlServer(
+            self._context,
+            home=self.config.home,
+            peer_id=self.peer_id,
+            software=self.config.software,
+            open_content=self.open,
+            set_total_rate=self.exchange.set_total_rate,
+            clock=self._clock,
+            background=self._background,
+        )
+
+    def start(self) -> None:
+        """Begin to connect to the supernodes, and to tidy up from time to time."""
+        for node in self.config.supernodes:
+            self.supernodes.link(node)
+        if self.config.role is not Role.SEED:
+            self._background.spawn(self._janitor(), "janitor")
+
+    # -- worker_peer.api.Peer -------------------------------------------------------------------------------------------
+
+    async def open(self, request: DownloadRequest) -> ContentReader:
+        """See `worker_peer.api.Peer.open`."""
+        return await self.downloads.open(request)
+
+    async def close(self) -> None:
+        """End every download and every socket."""
+        if self.control is not None:
+            self.control.close()
+        self.supernodes.close()
+        await self._background.close()
+        await self.exchange.close()
+        await self._source.close()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._context.destroy(linger=0)
+
+    # -- what the parts tell each other ---------------------------------------------------------------------------------
+
+    def _hello(self) -> Hello:
+        host = f"[{self.ip}]" if ":" in self.ip else self.ip
+        return Hello(
+            protocol=PROTOCOL,
+            peer=self.peer_id,
+            role=self.config.role,
+            software=self.config.software,
+            host=socket.gethostname()[:256],
+            data_endpoint=f"tcp://{host}:{self.exchange.data_port}",
+            hint_endpoint=f"tcp://{host}:{self.exchange.hint_port}",
+            location=self.config.location,
+            upload_rate=self.config.upload_rate,
+        )
+
+    def _alive(self) -> Alive:
+        received = [self.downloads.received[origin] for origin in Origin]
+        if self.seeding is not None:
+            received[Origin.SOURCE] = self.seeding.source_bytes
+        leases = tuple(sorted(self.exchange.leases()))[:4096]
+        return Alive(leases=leases, received=tuple(received), sent=self.exchange.sent_bytes)
+
+    def _up(self, link: BrokerLink) -> None:
+        self.downloads.supernode_up(link)
+
+    def _down(self, link: BrokerLink) -> None:
+        self.downloads.supernode_down(link)
+
+    def _message(self, link: BrokerLink, message: Message) -> None:
+        if self.seeding is not None:
+            self.seeding.message(link, message)
+        else:
+            self.downloads.message(link, message)
+
+    def _exchanged(self, events: list[ExchangeEvent]) -> None:
+        self.downloads.exchanged(events)
+
+    async def _janitor(self) -> None:
+        """Forget what nobody has used for `expire_s`, and what an earlier run left behind for longer than that."""
+        while self.config.expire_s > 0:
+            for task in await self.downloads.expire(self.config.expire_s):
+                _log.info("task %s has not been used for %.0f s: deleted", task[:16], self.config.expire_s)
+            await asyncio.sleep(_JANITOR_S)
+
+    async def purge(self) -> None:
+        """Delete every complete content: the process ends, and nobody would ever serve or delete them again."""
+        await self.downloads.expire(-1.0)
+
+
+async def open_peer(config: PeerConfig, *, clock: Clock | None = None) -> PeerProcess:
+    """A running peer. Raises OSError in words when a port or a folder cannot be had."""
+    peer = PeerProcess(config, clock=clock or SystemClock())
+    peer.start()
+    return peer
+
+
+def tune_allocator() -> None:
+    """Keep large message buffers instead of giving them back to the kernel after each frame: tens of thousands of page
+    faults per GiB less. First thing in a process that moves pieces; glibc only, silently nothing elsewhere."""
+    trim, top_pad, mmap_threshold = -1, -2, -3
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 32 << 20)
+    mallopt(trim, 512 << 20)
+    mallopt(top_pad, 1 << 20)
+
+
+def own_address(supernodes: tuple[str, ...]) -> str:
+    """The address that this host uses towards its first supernode. No packet is sent: a UDP socket is only connected."""
+    for node in supernodes:
+        host, _, port = node.rpartition(":")
+        try:
+            family, kind, proto, _, address = socket.getaddrinfo(host.strip("[]"), int(port or 8002), type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, kind, proto) as probe:
+                probe.connect(address)
+                return str(probe.getsockname()[0])
+        except (OSError, ValueError):
+            continue
+    return "127.0.0.1"
+
+
+def _is_local(ip: str) -> bool:
+    """Whether the address is this host's own, so that it can be bound."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(ip).version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((ip, 0))
+            return True
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,282 @@
+"""`dfget` and `dfget server`: flags to a configuration, nothing decided here. Flags and defaults as Dragonfly 1.x."""
+
+import argparse
+import os
+import random
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from wire.ids import ByteRange
+from worker_peer.host.values import Node, expand_nodes, parse_duration, parse_nodes, parse_rate
+from worker_peer.oneshot_options import OneshotOptions
+from worker_peer.properties import Properties, PropertiesError, load_properties
+
+#: Flags of 1.x that have no meaning here; given, each is named once.
+_WITHOUT_MEANING = {
+    "clientqueue": "pieces are written as they come, there is no queue to size",
+    "minrate": "a download goes on as long as bytes come; --timeout bounds it",
+}
+
+
+def software_version() -> str:
+    """The installed release, `0` when it runs from a tree that is not installed."""
+    try:
+        return version("damselfly")
+    except PackageNotFoundError:
+        return "0"
+
+
+class _Parser(argparse.ArgumentParser):
+    """1.x exits with 1 for wrong arguments, where argparse would with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"Error: {message}\n")
+
+
+def _switch(text: str) -> bool:
+    """Go's spelling of a boolean flag's value."""
+    if text.lower() in ("1", "t", "true"):
+        return True
+    if text.lower() in ("0", "f", "false"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def _typed(parse: Any, name: str) -> Any:
+    """A value syntax as an argparse type, with its own words for what is wrong."""
+
+    def read(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    read.__name__ = name
+    return read
+
+
+def _flag(parser: argparse.ArgumentParser, *names: str, help: str) -> None:
+    parser.add_argument(*names, nargs="?", const=True, default=False, type=_switch, help=help)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise ValueError(f"a header is Key:Value, not {name[:40]!r}")
+    return name.strip(), value.strip()
+
+
+def _oneshot_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="dfget", allow_abbrev=False, description="Download one file through the swarm.")
+    rate, duration = _typed(parse_rate, "rate"), _typed(parse_duration, "duration")
+    add = parser.add_argument
+    add("-u", "--url", default="", help="http or https URL of the file")
+    add("-o", "--output", default="", help="where to put it (default: the URL's last part, here)")
+    add("-s", "--locallimit", type=rate, default=None, help="bytes per second of this download: 20MB, 512K; 0: not limited")
+    add("--totallimit", type=rate, default=None, help="bytes per second of all downloads of this host; 0: not limited")
+    add("--minrate", type=rate, default=None, help="accepted, without meaning")
+    add("-e", "--timeout", type=duration, default=0.0, help="give up after so long (90s, 5m); 0: never")
+    add("-m", "--md5", default="", help="md5 that the file must have")
+    add("-i", "--identifier", default="", help="splits downloads of one URL (only without --md5)")
+    add("--digest", default="", help="sha256:<hex> that the file must have")
+    add("--callsystem", default="", help="who asks, for logs and metrics")
+    add("--cacerts", action="append", default=[], help="PEM files: the only roots for the source's certificate")
+    add("-p", "--pattern", choices=("p2p", "cdn", "source"), default="p2p", help="source: straight from the source")
+    add("-f", "--filter", default="", help="query keys that do not count, as Expires&Signature")
+    add("--header", action="append", default=[], type=_typed(_header, "header"), help="Key:Value for the source; repeatable")
+    add("-n", "--node", type=_typed(parse_nodes, "node"), default=None, help="supernodes: host[:port][=weight],...")
+    _flag(parser, "--notbs", help="never go back to the source")
+    _flag(parser, "--dfdaemon", help="marks dfdaemon as the caller")
+    _flag(parser, "--insecure", help="do not verify the source's certificate")
+    add("--clientqueue", type=int, default=None, help="accepted, without meaning")
+    _flag(parser, "-b", "--showbar", help="draw a progress bar even where the output is no terminal")
+    _flag(parser, "--console", help="write the log to stdout too")
+    _flag(parser, "--verbose", help="log more")
+    add("--home", type=Path, default=None, help="folder of contents and logs (default: $HOME/.small-dragonfly)")
+    add("--ip", default="", help="address that other peers reach this host by")
+    add("--port", type=int, default=0, help="port that serves pieces; 0: any free one")
+    add("--expiretime", type=duration, default=180.0, help="keep an unused content so long (default 3m)")
+    add("--alivetime", type=duration, default=300.0, help="the peer left behind ends after so long without work (default 5m)")
+    add("--report", type=Path, default=None, help="write a JSON report there when done")
+    return parser
+
+
+def _server_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="dfget server", allow_abbrev=False, description="Run this host's peer in the foreground.")
+    rate, duration = _typed(parse_rate, "rate"), _typed(parse_duration, "duration")
+    add = parser.add_argument
+    add("--home", type=Path, default=None, help="folder of contents and logs (default: $HOME/.small-dragonfly)")
+    add("--data", default="", help="accepted, without meaning: contents are in <home>/data")
+    add("--meta", default="", help="accepted, without meaning: the control socket is in <home>/meta")
+    add("-n", "--node", type=_typed(parse_nodes, "node"), default=None, help="supernodes: host[:port][=weight],...")
+    add("--ip", default="", help="address that other peers reach this host by")
+    add("--port", type=int, default=0, help="port that serves pieces; 0: any free one")
+    add("--totallimit", type=rate, default=None, help="bytes per second of all downloads of this host; 0: not limited")
+    add("--uploadlimit", type=rate, default=0, help="bytes per second served to other peers; 0: not limited")
+    add("--location", default="", help="rack or zone, a/b/c from the widest to the narrowest")
+    add("--expiretime", type=duration, default=180.0, help="keep an unused content so long (default 3m)")
+    add("--alivetime", type=duration, default=300.0, help="end after so long without work (default 5m); 0: never")
+    _flag(parser, "--verbose", help="log more")
+    _flag(parser, "--json-log", help="log in JSON lines")
+    # The supernode starts its seed with these; they are not for people.
+    add("--seed", action="store_true", help=argparse.SUPPRESS)
+    add("--sourcelimit", type=rate, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The `dfget` command. Returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    match given[:1]:
+        case ["server"]:
+            return _server(given[1:])
+        case ["version"]:
+            print(f"dfget version:{software_version()}")
+            return 0
+        case ["gen-doc"]:
+            _oneshot_parser().print_help()
+            _server_parser().print_help()
+            return 0
+        case ["help"]:
+            _oneshot_parser().print_help()
+            return 0
+    return _oneshot(given)
+
+
+def _properties(parser: argparse.ArgumentParser) -> Properties:
+    try:
+        return load_properties()
+    except (PropertiesError, OSError) as error:
+        parser.error(str(error))
+
+
+def _home(given: Path | None, properties: Properties) -> Path:
+    chosen = given or properties.work_home or Path(os.environ.get("HOME", "/root")) / ".small-dragonfly"
+    return chosen.expanduser().absolute()
+
+
+def _supernodes(given: list[Node] | None, properties: Properties) -> tuple[str, ...]:
+    nodes = given or list(properties.nodes) or parse_nodes("127.0.0.1")
+    return tuple(expand_nodes(nodes, random.Random()))
+
+
+def _oneshot(given: list[str]) -> int:
+    parser = _oneshot_parser()
+    if not given:
+        print("Please use the command 'help' to show the help information.", file=sys.stderr)
+        return 1
+    flags = parser.parse_args(given)
+    properties = _properties(parser)
+    for name, reason in _WITHOUT_MEANING.items():
+        if getattr(flags, name) is not None:
+            print(f"dfget: --{name} has no meaning here: {reason}", file=sys.stderr)
+    from worker_peer.oneshot import run_oneshot
+
+    return run_oneshot(_options(parser, flags, properties))
+
+
+def _options(parser: argparse.ArgumentParser, flags: argparse.Namespace, properties: Properties) -> OneshotOptions:
+    url = flags.url
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in ("http", "https") or not rest.split("/", 1)[0]:
+        parser.error(f"--url must be http://host/... or https://host/..., not {url[:80]!r}")
+    headers, byte_range = _without_range(parser, flags.header)
+    limit = flags.locallimit if flags.locallimit is not None else properties.local_limit
+    total = flags.totallimit if flags.totallimit is not None else properties.total_limit
+    return OneshotOptions(
+        url=url,
+        output=Path(flags.output or _name_of(parser, url)).absolute(),
+        rate=limit or 0,
+        total_rate=total or 0,
+        timeout_s=flags.timeout,
+        md5=flags.md5.lower() or None,
+        identifier=flags.identifier or None,
+        digest=flags.digest or None,
+        caller=flags.callsystem or ("dfdaemon" if flags.dfdaemon else ""),
+        certificates=_certificates(parser, flags.cacerts),
+        from_source=flags.pattern == "source",
+        filters=tuple(part for part in flags.filter.split("&") if part),
+        headers=headers,
+        byte_range=byte_range,
+        supernodes=_supernodes(flags.node, properties),
+        back_to_source=not flags.notbs,
+        insecure=flags.insecure,
+        bar=flags.showbar,
+        console=flags.console,
+        verbose=flags.verbose,
+        home=_home(flags.home, properties),
+        ip=flags.ip,
+        port=flags.port,
+        expire_s=flags.expiretime,
+        alive_s=flags.alivetime,
+        report=flags.report,
+    )
+
+
+def _without_range(
+    parser: argparse.ArgumentParser, headers: list[tuple[str, str]]
+) -> tuple[tuple[tuple[str, str], ...], ByteRange | None]:
+    """A Range header makes another task of the same URL, as in 1.x; it is not one of the headers then."""
+    kept = tuple(each for each in headers if each[0].lower() != "range")
+    ranges = [value for name, value in headers if name.lower() == "range"]
+    if not ranges:
+        return kept, None
+    unit, _, span = ranges[-1].partition("=")
+    first, dash, last = span.partition("-")
+    if unit.strip() != "bytes" or not dash or not first.isdigit() or not (last == "" or last.isdigit()):
+        parser.error(f"--header Range must be bytes=<first>-<last> or bytes=<first>-, not {ranges[-1]!r}")
+    if last and int(last) < int(first):
+        parser.error(f"--header Range: {ranges[-1]!r} ends before it begins")
+    return kept, ByteRange(int(first), int(last) if last else None)
+
+
+def _name_of(parser: argparse.ArgumentParser, url: str) -> str:
+    name = url.split("?", 1)[0].split("#", 1)[0].partition("://")[2].partition("/")[2].rpartition("/")[2]
+    if not name:
+        parser.error("the URL ends without a file's name: say where to put it with --output")
+    return name
+
+
+def _certificates(parser: argparse.ArgumentParser, files: list[str]) -> tuple[bytes, ...]:
+    found = []
+    for path in (part for each in files for part in each.split(",") if part):
+        try:
+            found.append(Path(path).read_bytes())
+        except OSError as error:
+            parser.error(f"--cacerts {path}: {error.strerror}")
+    return tuple(found)
+
+
+def _server(given: list[str]) -> int:
+    parser = _server_parser()
+    flags = parser.parse_args(given)
+    properties = _properties(parser)
+    from wire.messages import Role
+    from worker_peer.config import PeerConfig
+    from worker_peer.serve import run_server
+
+    total = flags.totallimit if flags.totallimit is not None else properties.total_limit
+    config = PeerConfig(
+        home=_home(flags.home, properties),
+        supernodes=_supernodes(flags.node, properties),
+        ip=flags.ip,
+        data_port=flags.port,
+        role=Role.SEED if flags.seed else Role.PEER,
+        total_rate=total or 0,
+        upload_rate=flags.uploadlimit,
+        source_rate=flags.sourcelimit,
+        location=flags.location,
+        control_socket=not flags.seed,
+        software=software_version(),
+        alive_s=flags.alivetime,
+        expire_s=flags.expiretime,
+    )
+    return run_server(config, verbose=flags.verbose, as_json=flags.json_log)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""What a peer is told when it starts. Plain values; where they come from is the command line's business."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wire.messages import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerConfig:
+    """One peer of one host."""
+
+    home: Path
+    """Folder of everything that the peer keeps: `data/` (contents), `meta/` (control socket, lock), `logs/`."""
+
+    supernodes: tuple[str, ...] = ()
+    """`host:port` (HTTP) of supernodes, in the order to try; a download may name others."""
+
+    ip: str = ""
+    """Address that other peers reach this one by. Empty: the one that this host uses towards its supernode."""
+
+    data_port: int = 0
+    """Port that serves blocks; 0: any free one."""
+
+    role: Role = Role.PEER
+    """A seed reads sources for its supernode; everybody else is a peer."""
+
+    total_rate: int = 0
+    """Bytes per second that all downloads of the peer may take together; 0: not limited."""
+
+    upload_rate: int = 0
+    """Bytes per second that the peer may serve; 0: not limited."""
+
+    source_rate: int = 0
+    """Bytes per second that may be read from sources; 0: not limited."""
+
+    location: str = ""
+    """Rack or zone, `a/b/c` from the widest to the narrowest."""
+
+    control_socket: bool = True
+    """Whether dfget on this host may use this peer (an ipc socket in `meta/`)."""
+
+    software: str = ""
+    """Release, told to others for people to read."""
+
+    alive_s: float = 300.0
+    """`dfget server` ends after so long without work; 0 or less: never."""
+
+    expire_s: float = 180.0
+    """A content that nobody has used for so long is deleted; 0 or less: never."""
+
+    supernode_patience_s: float = 0.9
+    """A download fails when no supernode has answered for so long: whoever asked goes to the source by himself."""
+
+    back_to_source_after_s: float = 3.0
+    """Without a supernode, and with nothing left to fetch from other peers, for so long: read the rest from the source."""

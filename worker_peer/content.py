@@ -1,0 +1,180 @@
+"""One content of this host and its readers: who waits for which bytes, and who learns how it ended.
+
+Loop only. The download (downloads.py) tells what has come; readers take bytes in order, each at its own pace.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from typing import Final
+
+from wire.errors import ErrorCode
+from wire.messages import Origin
+from wire.pieces import MIB
+from worker_peer.api import DownloadFailed, Received
+from worker_peer.core.arrival import Arrival
+from worker_peer.host.store import ContentChanged, TaskFile
+
+#: A reader gets at most so much at once.
+_CHUNK_BYTES: Final = MIB
+
+
+class SharedContent:
+    """What all readers of one content share."""
+
+    def __init__(self, task: str, executor: Executor) -> None:
+        self.task = task
+        self.content_type = ""
+        self.received = Received()
+        self.arrival: Arrival | None = None
+        self.file: TaskFile | None = None
+        self.digest: str | None = None
+        self.failure: DownloadFailed | None = None
+        self.readers = 0
+        #: Calls to make when the last reader has closed, and when a hard link of the file has been given out.
+        self.on_unread: Callable[[], None] = lambda: None
+        self.on_linked: Callable[[], None] = lambda: None
+        self.supernode = ""
+        self._executor = executor
+        # Pieces that `received` has counted. Not `arrival`'s: a piece may be whole there by its blocks already.
+        self._counted: set[int] = set()
+        self._changed = asyncio.Event()
+
+    # -- told by the download -------------------------------------------------------------------------------------------
+
+    def ready(self, file: TaskFile, arrival: Arrival, content_type: str) -> None:
+        """The length is known and the file is there."""
+        self.file, self.arrival, self.content_type = file, arrival, content_type
+        self.wake()
+
+    def came(self, piece: int, origin: Origin) -> int:
+        """A piece is here. Returns its bytes; 0: it was here before."""
+        assert self.arrival is not None
+        self.arrival.piece(piece)
+        self.wake()
+        if piece in self._counted:
+            return 0
+        self._counted.add(piece)
+        size = self.arrival.layout.piece_span(piece)[1]
+        self.received.by_origin[origin] += size
+        return size
+
+    def complete(self, digest: str) -> None:
+        """All of it is here and right."""
+        self.digest = digest
+        self.wake()
+
+    def fail(self, failure: DownloadFailed) -> None:
+        """It will not come."""
+        self.failure = failure
+        self.wake()
+
+    def wake(self) -> None:
+        """Something changed: whoever waits looks again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    # -- waited for by readers ------------------------------------------------------------------------------------------
+
+    async def wait_until(self, reached: Callable[[], bool]) -> None:
+        """Wait for a condition. Raises the failure when there is one, unless the condition holds."""
+        while not reached():
+            if self.failure is not None:
+                raise self.failure
+            await self._changed.wait()
+
+    async def read_some(self, start: int, stop: int) -> memoryview:
+        """Bytes from `start` on that are here now, at least one. Raises DownloadFailed."""
+        file, arrival = self.file, self.arrival
+        assert file is not None
+        assert arrival is not None
+        layout = arrival.layout
+        # The last block is kept back until the whole content's digest is right: a body is complete only if it is right.
+        tail_at = layout.block_span(layout.piece_count - 1, layout.block_count(layout.piece_count - 1) - 1)[0]
+        limit = min(stop, start + _CHUNK_BYTES)
+        end = start
+
+        def reached() -> bool:
+            nonlocal end
+            allowed = limit if self.digest is not None else min(limit, tail_at)
+            end = arrival.ready_until(start, allowed) if allowed > start else start
+            return end > start
+
+        await self.wait_until(reached)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, file.read, start, end - start)
+        except (ContentChanged, OSError, ValueError) as error:
+            raise DownloadFailed(
+                ErrorCode.INTERNAL, f"task {self.task[:16]}: the stored content cannot be read: {error}"
+            ) from None
+
+
+class ContentReader:
+    """One reader's hold on a content: `worker_peer.api.Content`."""
+
+    def __init__(self, shared: SharedContent) -> None:
+        self.task = shared.task
+        self.received = shared.received
+        self._shared = shared
+        self._closed = False
+        shared.readers += 1
+
+    @property
+    def length(self) -> int:
+        """Bytes of the content."""
+        assert self._shared.arrival is not None
+        return self._shared.arrival.layout.length
+
+    @property
+    def content_type(self) -> str:
+        """The source's Content-Type."""
+        return self._shared.content_type
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the content once it is complete, else empty."""
+        return self._shared.digest or ""
+
+    @property
+    def supernode(self) -> str:
+        """`host:port` of the supernode that it comes through, empty: none yet."""
+        return self._shared.supernode
+
+    async def opened(self) -> None:
+        """Wait until the length is known. Raises DownloadFailed."""
+        await self._shared.wait_until(lambda: self._shared.arrival is not None)
+
+    async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[memoryview]:
+        """The bytes from `start` up to `stop` in order, as they arrive. See `worker_peer.api.Content`."""
+        end = self.length if stop is None else min(stop, self.length)
+        while start < end:
+            chunk = await self._shared.read_some(start, end)
+            start += len(chunk)
+            yield chunk
+        if end == self.length:
+            # Of an empty content too: its end is given only when it is known to be right.
+            await self._shared.wait_until(lambda: self._shared.digest is not None)
+
+    async def whole(self, on_progress: Callable[[Received], None] | None = None) -> str:
+        """Wait until all of it is here and right; the path of its file. Raises DownloadFailed."""
+
+        def reached() -> bool:
+            if on_progress is not None:
+                on_progress(self.received)
+            return self._shared.digest is not None
+
+        await self._shared.wait_until(reached)
+        assert self._shared.file is not None
+        return str(self._shared.file.path)
+
+    def mark_linked(self) -> None:
+        """A hard link to the content's file has been given out."""
+        self._shared.on_linked()
+
+    async def close(self) -> None:
+        """This reader is done."""
+        if not self._closed:
+            self._closed = True
+            self._shared.readers -= 1
+            if not self._shared.readers:
+                self._shared.on_unread()

@@ -1,0 +1,1 @@
+"""A peer's decisions. Pure: events in, effects out, `now` an argument; imports wire and itself only."""

@@ -1,0 +1,289 @@
+"""The child's side of transfers: which blocks to ask of which parent, and what became of them.
+
+Pure. The exchange feeds it leases, frames and the time; it answers with requests to send and with the fate of pieces.
+Of each parent it keeps the leased pieces in order, asks for runs of blocks within the parent's credit, and makes the
+runs as long as some 40 ms of what the parent delivers: long ones cost less, short ones are passed on sooner.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from wire.credit import Credit
+from wire.messages import Blocks, GetBlocks, PieceFailure
+from wire.pieces import DIGEST_BYTES, PieceLayout
+
+#: How often a piece is asked of other peers before its loss is reported.
+_LOCAL_TRIES: Final = 2
+#: A run of blocks should take about so long on the wire.
+_RUN_S: Final = 0.04
+_MAX_RUN_BYTES: Final = 4 << 20
+#: A parent that sends nothing of what it was asked for: after this long at least, and this many times what it should take.
+_STALL_FLOOR_S: Final = 5.0
+_STALL_FACTOR: Final = 8.0
+#: Before a parent has sent anything its rate is not known; it may be at the other end of a slow link.
+_FIRST_ANSWER_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send this request to that parent."""
+
+    parent: str
+    request: GetBlocks
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Every block of a leased piece is verified and stored. `digests` are its blocks', in order."""
+
+    task: str
+    lease: int
+    piece: int
+    parent: str
+    digests: bytes
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A leased piece will not come from this parent."""
+
+    task: str
+    lease: int
+    piece: int
+    parent: str
+    failure: PieceFailure
+
+
+Fate = Done | Lost
+
+
+@dataclass(slots=True)
+class Job:
+    """One leased piece on its way."""
+
+    task: str
+    lease: int
+    piece: int
+    parent: str
+    layout: PieceLayout
+    digests: bytes
+    blocks: int
+    next_block: int = 0
+    stored: int = 0
+    first_asked_at: float | None = None
+    #: Parents that it did not come from.
+    failed: tuple[str, ...] = ()
+
+    def digest(self, block: int) -> bytes:
+        """What the block's BLAKE3 has to be."""
+        return self.digests[block * DIGEST_BYTES : (block + 1) * DIGEST_BYTES]
+
+
+@dataclass(slots=True)
+class _Parent:
+    """One parent, as this child knows it."""
+
+    name: str
+    credit: Credit = field(default_factory=Credit)
+    jobs: deque[Job] = field(default_factory=deque)
+    #: (task, piece, first block) -> (blocks, bytes): asked for and not here yet.
+    asked: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
+    rate: float = 0.0
+    heard_at: float = 0.0
+    heard_bytes: int = 0
+
+
+class Fetching:
+    """All transfers to this peer.
+
+    `wait_for(task, bytes, now)` says how long so many bytes must wait for the limits, 0: go. `holders(task, piece)` names
+    peers that said they have a piece: a piece that its parent does not deliver is asked of one of them, before the
+    supernode has to hear of it.
+    """
+
+    def __init__(self, wait_for: Callable[[str, int, float], float], holders: Callable[[str, int], list[str]]) -> None:
+        self._wait_for = wait_for
+        self._holders = holders
+        self._parents: dict[str, _Parent] = {}
+        self._jobs: dict[tuple[str, int], Job] = {}
+        self._asks_again_at: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    # -- what the supernode grants --------------------------------------------------------------------------------------
+
+    def lease(
+        self, task: str, lease: int, parent: str, layout: PieceLayout, wanted: list[tuple[int, bytes]], now: float
+    ) -> list[Fate]:
+        """Fetch pieces (number, digests of its blocks) from a parent. A piece that is on its way from another one moves."""
+        fates: list[Fate] = []
+        at = self._parents.get(parent)
+        if at is None:
+            at = self._parents[parent] = _Parent(parent, heard_at=now)
+        if not at.asked:
+            at.heard_at = now
+        for piece, digests in wanted:
+            if (task, piece) in self._jobs:
+                self._drop(self._jobs[task, piece])
+            job = Job(task, lease, piece, parent, layout, digests, layout.block_count(piece))
+            self._jobs[task, piece] = job
+            at.jobs.append(job)
+        return fates
+
+    def drop_task(self, task: str) -> None:
+        """Nobody wants the task any more."""
+        for job in [job for job in self._jobs.values() if job.task == task]:
+            self._drop(job)
+
+    def leases(self) -> set[int]:
+        """Leases with pieces on their way."""
+        return {job.lease for job in self._jobs.values()}
+
+    # -- asking ---------------------------------------------------------------------------------------------------------
+
+    def asks(self, now: float) -> list[Ask]:
+        """Requests to send now, as credit and limits allow."""
+        out: list[Ask] = []
+        self._asks_again_at = None
+        for parent in self._parents.values():
+            for job in parent.jobs:
+                if not self._ask_job(parent, job, out, now):
+                    break
+        return out
+
+    def _ask_job(self, parent: _Parent, job: Job, out: list[Ask], now: float) -> bool:
+        """Ask for what is left of a piece. False: the parent's credit or a limit is used up."""
+        run = max(job.layout.block_length, min(_MAX_RUN_BYTES, int(parent.rate * _RUN_S))) // job.layout.block_length
+        while job.next_block < job.blocks:
+            count = min(run, job.blocks - job.next_block)
+            _, size = job.layout.run_span(job.piece, job.next_block, count)
+            if not parent.credit.allows(size):
+                return False
+            wait = self._wait_for(job.task, size, now)
+            if wait > 0:
+                again = now + wait
+                self._asks_again_at = again if self._asks_again_at is None else min(again, self._asks_again_at)
+                return False
+            parent.credit.spend(size)
+            if not parent.asked:
+                parent.heard_at = now
+            parent.asked[job.task, job.piece, job.next_block] = (count, size)
+            if job.first_asked_at is None:
+                job.first_asked_at = now
+            out.append(Ask(parent.name, GetBlocks(task=job.task, piece=job.piece, first=job.next_block, count=count)))
+            job.next_block += count
+        return True
+
+    # -- what comes -----------------------------------------------------------------------------------------------------
+
+    def expects(self, parent: str, message: Blocks, size: int, now: float) -> Job | None:
+        """The piece that these blocks belong to; None when they were not asked for, or not with this length."""
+        at = self._parents.get(parent)
+        asked = at.asked.pop((message.task, message.piece, message.first), None) if at is not None else None
+        if at is None or asked is None:
+            return None
+        count, wanted = asked
+        at.credit.give_back(wanted)
+        elapsed = now - at.heard_at
+        at.heard_at = now
+        if elapsed > 0:
+            seen = size / elapsed
+            at.rate = seen if at.rate == 0 else 0.8 * at.rate + 0.2 * seen
+        # Enough credit for a fifth of a second: the pipe stays full on any path that a data centre has.
+        at.credit.limit = max(at.credit.limit, min(int(at.rate * 0.2), 16 << 20))
+        job = self._jobs.get((message.task, message.piece))
+        if job is None or job.parent != parent or (message.count, size) != (count, wanted):
+            return None
+        return job
+
+    def stored(self, job: Job, count: int, now: float) -> list[Fate]:
+        """So many blocks of the piece are verified and stored."""
+        job.stored += count
+        if job.stored < job.blocks or self._jobs.get((job.task, job.piece)) is not job:
+            return []
+        self._drop(job)
+        size = job.layout.piece_span(job.piece)[1]
+        elapsed = now - (job.first_asked_at if job.first_asked_at is not None else now)
+        rate = size / elapsed if elapsed > 0 else 0.0
+        return [Done(job.task, job.lease, job.piece, job.parent, job.digests, rate)]
+
+    def wrong(self, job: Job) -> list[Fate]:
+        """A block's digest is not what the supernode said: nothing more of this parent's piece is believed."""
+        self._drop(job)
+        return [Lost(job.task, job.lease, job.piece, job.parent, PieceFailure.DIGEST)]
+
+    def refused(self, parent: str, task: str, piece: int) -> list[Fate]:
+        """The parent does not send the piece."""
+        job = self._jobs.get((task, piece))
+        if job is None or job.parent != parent:
+            return []
+        at = self._parents[parent]
+        for key in [key for key in at.asked if key[:2] == (task, piece)]:
+            at.credit.give_back(at.asked.pop(key)[1])
+        return self._elsewhere(job, PieceFailure.REFUSED)
+
+    def parent_gone(self, parent: str, failure: PieceFailure = PieceFailure.GONE) -> list[Fate]:
+        """Nothing more comes from this parent."""
+        at = self._parents.pop(parent, None)
+        if at is None:
+            return []
+        return [fate for job in list(at.jobs) for fate in self._elsewhere(job, failure)]
+
+    def _elsewhere(self, job: Job, failure: PieceFailure) -> list[Fate]:
+        """Ask another peer, which said that it has the piece and is connected already; or report the piece lost."""
+        self._drop(job)
+        tried = (*job.failed, job.parent)
+        known = [name for name in self._holders(job.task, job.piece) if name in self._parents and name not in tried]
+        if not known or len(tried) > _LOCAL_TRIES:
+            return [Lost(job.task, job.lease, job.piece, job.parent, failure)]
+        name = min(known, key=lambda each: len(self._parents[each].jobs))
+        again = Job(job.task, job.lease, job.piece, name, job.layout, job.digests, job.blocks, failed=tried)
+        self._jobs[job.task, job.piece] = again
+        self._parents[name].jobs.append(again)
+        return []
+
+    # -- time -----------------------------------------------------------------------------------------------------------
+
+    def stalled(self, now: float) -> list[str]:
+        """Parents that owe blocks and have been silent for too long."""
+        return [parent.name for parent in self._parents.values() if parent.asked and now >= self._stalls_at(parent)]
+
+    def next_deadline(self) -> float | None:
+        """When `asks` or `stalled` has something new, at the latest."""
+        times = [self._stalls_at(parent) for parent in self._parents.values() if parent.asked]
+        if self._asks_again_at is not None:
+            times.append(self._asks_again_at)
+        return min(times, default=None)
+
+    def idle_parents(self) -> list[str]:
+        """Parents with nothing leased and nothing on its way."""
+        return [name for name, parent in self._parents.items() if not parent.jobs and not parent.asked]
+
+    def forget(self, parent: str) -> None:
+        """An idle parent's connection has been closed."""
+        self._parents.pop(parent, None)
+
+    @staticmethod
+    def _stalls_at(parent: _Parent) -> float:
+        if parent.rate <= 0:
+            return parent.heard_at + _FIRST_ANSWER_S
+        return parent.heard_at + max(_STALL_FLOOR_S, _STALL_FACTOR * parent.credit.in_flight / parent.rate)
+
+    def _drop(self, job: Job) -> None:
+        self._jobs.pop((job.task, job.piece), None)
+        parent = self._parents.get(job.parent)
+        if parent is not None and job in parent.jobs:
+            parent.jobs.remove(job)
+
+    def validate(self) -> None:
+        """Raise AssertionError where the indexes contradict each other."""
+        for (task, piece), job in self._jobs.items():
+            assert (job.task, job.piece) == (task, piece)
+            assert job in self._parents[job.parent].jobs
+        for parent in self._parents.values():
+            assert parent.credit.in_flight == sum(size for _, size in parent.asked.values())
+            assert all(self._jobs.get((job.task, job.piece)) is job for job in parent.jobs)

@@ -1,0 +1,490 @@
+"""Every download of this peer: what happens to it goes to its session (core/session.py), what the session wants is done.
+
+Driver, on the loop. Each effect that starts something ends in exactly one event, failure included.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TypeVar, assert_never
+
+from wire.bitmap import PieceSet
+from wire.errors import ErrorCode
+from wire.messages import Drop, Lease, Leave, LeaveReason, Message, Origin, Register, Report, Task
+from worker_peer.api import DownloadFailed, DownloadRequest
+from worker_peer.back_to_source import read_missing
+from worker_peer.broker_link import BrokerLink
+from worker_peer.config import PeerConfig
+from worker_peer.content import ContentReader, SharedContent
+from worker_peer.core.arrival import Arrival
+from worker_peer.core.fetching import Done, Lost
+from worker_peer.core.session import (
+    Effect,
+    Event,
+    Fail,
+    FetchPieces,
+    Finish,
+    LeaseGiven,
+    PieceCame,
+    PieceLost,
+    PrepareFile,
+    ReadFromSource,
+    RegisterTask,
+    ReportPieces,
+    Session,
+    SessionSettings,
+    SessionState,
+    SourceEnded,
+    StoreOpened,
+    StorePrepared,
+    StoreRefused,
+    SupernodeDown,
+    SupernodeUp,
+    TaskTold,
+    Tick,
+)
+from worker_peer.exchange import BlocksStored, Exchange, ExchangeEvent, StoreBroke
+from worker_peer.host.background import Background
+from worker_peer.host.clock import Clock
+from worker_peer.host.logs import PieceLog
+from worker_peer.host.source import SourceReader
+from worker_peer.host.store import Store, StoreFull, TaskFile
+from worker_peer.supernodes import Supernodes
+
+_log = logging.getLogger("download")
+_Result = TypeVar("_Result")
+
+
+@dataclass(slots=True)
+class _Download:
+    """One task on this peer, from the first reader until it is forgotten."""
+
+    request: DownloadRequest
+    session: Session
+    content: SharedContent
+    link: BrokerLink | None
+    used_at: float
+    began_at: float
+    file: TaskFile | None = None
+    timer: asyncio.TimerHandle | None = None
+    done: list[tuple[int, int, float]] = field(default_factory=list)
+    reading: asyncio.Task[None] | None = None
+
+
+class Downloads:
+    """Opens contents, and runs them to their end."""
+
+    def __init__(
+        self,
+        config: PeerConfig,
+        *,
+        store: Store,
+        supernodes: Supernodes,
+        source: SourceReader,
+        clock: Clock,
+        background: Background,
+        executor: Executor,
+        piece_log: PieceLog,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._supernodes = supernodes
+        self._source = source
+        self._clock = clock
+        self._background = background
+        self._executor = executor
+        self._piece_log = piece_log
+        self._downloads: dict[str, _Download] = {}
+        #: Given by the composition root, which needs this object first.
+        self.exchange: Exchange
+        #: Bytes of contents received, by origin; for ALIVE and /metrics.
+        self.received = dict.fromkeys(Origin, 0)
+        # Against parents, for the log; the supernode keeps the count that decides.
+        self._strikes: Counter[str] = Counter()
+
+    # -- the front ------------------------------------------------------------------------------------------------------
+
+    async def open(self, request: DownloadRequest) -> ContentReader:
+        """Begin or join a download; returns when its length is known. Raises DownloadFailed."""
+        task = request.task
+        download = self._downloads.get(task)
+        if download is None:
+            download = self._begin(task, request)
+        download.used_at = self._clock.now()
+        if request.rate and download.request.rate and request.rate > download.request.rate:
+            self.exchange.set_rate(task, request.rate)
+        reader = ContentReader(download.content)
+        try:
+            await reader.opened()
+        except BaseException:
+            await reader.close()
+            raise
+        return reader
+
+    def _begin(self, task: str, request: DownloadRequest) -> _Download:
+        now = self._clock.now()
+        settings = SessionSettings(
+            supernode_patience_s=self._config.supernode_patience_s,
+            back_to_source_after_s=self._config.back_to_source_after_s,
+        )
+        session = Session(task, wanted_digest=request.wanted_digest, settings=settings, now=now)
+        content = SharedContent(task, self._executor)
+        link = self._supernodes.choose(request.supernodes or self._config.supernodes)
+        download = _Download(request, session, content, link, now, now)
+        content.supernode = link.node if link is not None else ""
+        content.on_unread = lambda: self._unread(task)
+        content.on_linked = lambda: self.exchange.mark_linked(task)
+        self._downloads[task] = download
+        if link is not None and link.is_up:
+            self._happened(download, SupernodeUp())
+        self._background.spawn(self._look_into_store(download), f"open {task[:16]}")
+        return download
+
+    async def _look_into_store(self, download: _Download) -> None:
+        task = download.session.task
+        try:
+            file = await self._blocking(self._store.open, task)
+        except OSError as error:
+            self._happened(download, StoreRefused(code=ErrorCode.INTERNAL, message=f"the store cannot be read: {error}"))
+            return
+        if self._downloads.get(task) is not download:
+            if file is not None:
+                file.close()
+            return
+        if file is None:
+            self._happened(download, StoreOpened())
+        else:
+            download.file = file
+            have = file.have
+            digests = {piece: file.digests(piece) for piece in have}
+            event = StoreOpened(layout=file.layout, have=have, piece_digests=digests, digest=file.digest)
+            self._happened(download, event)
+            if download.session.state is not SessionState.FAILED and download.session.have is not None:
+                self._share(download, file, download.session.have)
+        if download.link is None and download.session.state is SessionState.REGISTERING:
+            self._happened(download, StoreRefused(code=ErrorCode.NO_SUPERNODE, message=_NO_SUPERNODE))
+
+    def _unread(self, task: str) -> None:
+        """The last reader has gone: an unfinished download stops; what came stays in the store for the next one."""
+        download = self._downloads.get(task)
+        if download is None:
+            return
+        download.used_at = self._clock.now()
+        if download.session.state is not SessionState.COMPLETE:
+            self._forget(download, LeaveReason.CANCELLED)
+
+    def _forget(self, download: _Download, reason: LeaveReason) -> None:
+        task = download.session.task
+        if self._downloads.pop(task, None) is None:
+            return
+        if download.timer is not None:
+            download.timer.cancel()
+        if download.reading is not None:
+            download.reading.cancel()
+        if download.content.digest is None and download.content.failure is None:
+            download.content.fail(DownloadFailed(ErrorCode.CANCELLED, f"task {task[:16]}: nobody waits for it any more"))
+        if download.link is not None:
+            download.link.send(Leave(task=task, reason=reason))
+        self.exchange.unshare(task)
+
+    async def expire(self, older_than_s: float) -> list[str]:
+        """Forget and delete complete contents that nobody has used for so long. The tasks' ids."""
+        now, gone = self._clock.now(), []
+        for task, download in list(self._downloads.items()):
+            used_at = max(download.used_at, self.exchange.served_at.get(task, 0.0))
+            if not download.content.readers and now - used_at > older_than_s:
+                self._forget(download, LeaveReason.EVICTED)
+                await self._blocking(self._store.remove, task)
+                gone.append(task)
+        return gone
+
+    @property
+    def active(self) -> int:
+        """Downloads that somebody waits for."""
+        return sum(1 for download in self._downloads.values() if download.content.readers)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Every task that is here or on its way."""
+        return list(self._downloads)
+
+    # -- what happens ---------------------------------------------------------------------------------------------------
+
+    def supernode_up(self, link: BrokerLink) -> None:
+        """A supernode has welcomed this peer: everything that goes through it is registered (again)."""
+        for download in list(self._downloads.values()):
+            if download.link is link:
+                self._happened(download, SupernodeUp())
+            elif download.link is not None and not download.link.is_up and link.node in self._nodes(download):
+                self._move(download, link)
+
+    def supernode_down(self, link: BrokerLink) -> None:
+        """A supernode has fallen silent: its downloads move to the next one that is up, or go on as they can."""
+        for download in list(self._downloads.values()):
+            if download.link is not link:
+                continue
+            self._happened(download, SupernodeDown())
+            other = self._supernodes.choose(self._nodes(download))
+            if other is not None and other.is_up:
+                self._move(download, other)
+
+    def _nodes(self, download: _Download) -> tuple[str, ...]:
+        return download.request.supernodes or self._config.supernodes
+
+    def _move(self, download: _Download, link: BrokerLink) -> None:
+        download.link = link
+        download.content.supernode = link.node
+        self._happened(download, SupernodeUp())
+
+    def message(self, link: BrokerLink, message: Message) -> None:
+        """What a supernode says about a task."""
+        if not isinstance(message, Task | Lease | Drop):
+            _log.debug("supernode %s said %s, which is not for a peer", link.node, message.KIND.name)
+            return
+        download = self._downloads.get(message.task)
+        if download is None or download.link is not link:
+            if isinstance(message, Lease):
+                link.send(Leave(task=message.task, reason=LeaveReason.CANCELLED))
+            return
+        match message:
+            case Task():
+                self._happened(download, TaskTold(told=message))
+            case Lease():
+                self._happened(download, LeaseGiven(lease=message))
+            case Drop():
+                if download.session.state is SessionState.COMPLETE and not download.content.readers:
+                    self._forget(download, LeaveReason.EVICTED)
+                    self._background.spawn(self._discard(message.task), f"discard {message.task[:16]}")
+
+    def exchanged(self, events: list[ExchangeEvent]) -> None:
+        """What became of transfers."""
+        for event in events:
+            download = self._downloads.get(event.task)
+            if download is None:
+                continue
+            match event:
+                case BlocksStored():
+                    if download.content.arrival is not None:
+                        download.content.arrival.blocks(event.piece, event.first, event.count)
+                        download.content.wake()
+                case Done():
+                    origin = Origin.SEED if event.parent.startswith("cdnnode:") else Origin.PEER
+                    self._piece_came(download, event.piece, origin, event.parent)
+                    self._happened(download, PieceCame(piece=event.piece, lease=event.lease, rate=event.rate, origin=origin))
+                case Lost():
+                    self._strikes[event.parent] += 1
+                    self._piece_log.strike(
+                        event.task,
+                        parent=event.parent,
+                        piece=event.piece,
+                        failure=event.failure,
+                        strikes=self._strikes[event.parent],
+                    )
+                    if download.content.arrival is not None:
+                        download.content.arrival.lost(event.piece)
+                    self._happened(download, PieceLost(piece=event.piece, lease=event.lease, failure=event.failure))
+                case StoreBroke():
+                    code = ErrorCode.STORE_FULL if event.full else ErrorCode.INTERNAL
+                    self._happened(download, StoreRefused(code=code, message=event.message))
+
+    def _piece_came(self, download: _Download, piece: int, origin: Origin, parent: str) -> None:
+        arrival = download.content.arrival
+        if arrival is None:
+            return
+        start, size = arrival.layout.piece_span(piece)
+        # In 1.x's log the supernode's cache is a peer of each task of its own.
+        cid = f"{parent}~{download.session.task}" if parent.startswith("cdnnode:") else parent
+        self._piece_log.downloading_piece(
+            download.session.task,
+            download.content.supernode,
+            cid,
+            piece,
+            start,
+            max(start, start + size - 1),
+            arrival.layout.piece_length,
+        )
+        self.received[origin] += download.content.came(piece, origin)
+
+    def _happened(self, download: _Download, event: Event) -> None:
+        """Give an event to the session, do what it wants, and re-arm its timer."""
+        for effect in download.session.handle(event, self._clock.now()):
+            self._do(download, effect)
+        if download.timer is not None:
+            download.timer.cancel()
+            download.timer = None
+        due = download.session.next_deadline()
+        if due is not None and self._downloads.get(download.session.task) is download:
+            wait = max(0.0, due - self._clock.now())
+            download.timer = asyncio.get_running_loop().call_later(wait, self._happened, download, Tick())
+
+    # -- what is to be done ---------------------------------------------------------------------------------------------
+
+    def _do(self, download: _Download, effect: Effect) -> None:
+        match effect:
+            case RegisterTask():
+                self._register(download, effect)
+            case PrepareFile():
+                self._background.spawn(self._prepare(download, effect), f"prepare {download.session.task[:16]}")
+            case FetchPieces():
+                self.exchange.fetch(
+                    download.session.task,
+                    effect.lease,
+                    effect.parent,
+                    effect.endpoint,
+                    effect.hint_endpoint,
+                    list(zip(effect.pieces, effect.digests, strict=True)),
+                )
+            case ReportPieces():
+                self._report(download, effect)
+            case ReadFromSource():
+                self.exchange.stop_fetching(download.session.task)
+                download.reading = self._background.spawn(
+                    self._read_from_source(download, effect), f"back to source {download.session.task[:16]}"
+                )
+            case Finish():
+                self._background.spawn(self._finish(download, effect.digest), f"finish {download.session.task[:16]}")
+            case Fail():
+                self._fail(download, effect)
+            case _:
+                assert_never(effect)
+
+    def _register(self, download: _Download, effect: RegisterTask) -> None:
+        if download.link is None:
+            return
+        request = download.request
+        layout = effect.layout
+        download.link.send(
+            Register(
+                task=download.session.task,
+                url=request.url,
+                headers=request.headers,
+                filters=request.filters,
+                digest=request.wanted_digest,
+                md5=request.md5,
+                identifier=request.identifier,
+                byte_range=(request.byte_range.first, request.byte_range.last) if request.byte_range else None,
+                insecure=request.insecure,
+                certificates=request.certificates,
+                have=effect.have.to_bytes() if effect.have is not None else b"",
+                length=layout.length if layout is not None else None,
+                piece_length=layout.piece_length if layout is not None else 0,
+                caller=request.caller,
+                serves_only=effect.serves_only,
+            )
+        )
+
+    def _report(self, download: _Download, effect: ReportPieces) -> None:
+        """Reports of one moment travel in one message."""
+        link = download.link
+        for lease, piece, _ in effect.done:
+            arrival = download.content.arrival
+            if lease == 0 and arrival is not None and piece not in arrival.have:
+                self.exchange.piece_available(download.session.task, piece)  # adopted from the disk
+                self.received[Origin.DISK] += download.content.came(piece, Origin.DISK)
+        if link is None:
+            return
+        if effect.failed:
+            link.send(Report(task=download.session.task, failed=effect.failed))
+        if not download.done:
+            asyncio.get_running_loop().call_soon(self._send_report, download)
+        download.done.extend(effect.done)
+
+    def _send_report(self, download: _Download) -> None:
+        done, download.done = download.done, []
+        if download.link is not None and done:
+            for at in range(0, len(done), 256):
+                download.link.send(Report(task=download.session.task, done=tuple(done[at : at + 256])))
+
+    async def _prepare(self, download: _Download, effect: PrepareFile) -> None:
+        task = download.session.task
+        if download.file is not None:
+            self.exchange.unshare(task)
+            download.file = None
+        try:
+            if effect.anew:
+                await self._blocking(self._store.remove, task)
+            file = await self._blocking(self._create, task, effect)
+        except StoreFull as error:
+            self._happened(download, StoreRefused(code=ErrorCode.STORE_FULL, message=str(error)))
+            return
+        except OSError as error:
+            self._happened(download, StoreRefused(code=ErrorCode.INTERNAL, message=f"the store cannot be written: {error}"))
+            return
+        if self._downloads.get(task) is not download:
+            file.close()
+            return
+        have = PieceSet(effect.layout.piece_count)
+        self._share(download, file, have, content_type=effect.content_type)
+        self._happened(download, StorePrepared(have=have))
+
+    def _create(self, task: str, effect: PrepareFile) -> TaskFile:
+        """Blocking."""
+        return self._store.create(task, effect.layout, content_type=effect.content_type)
+
+    def _share(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str = "") -> None:
+        download.file = file
+        self.exchange.share(download.session.task, file, have, rate=download.request.rate)
+        download.content.ready(file, Arrival(file.layout, have.copy()), content_type or file.content_type)
+        for piece in have:
+            self.received[Origin.DISK] += download.content.came(piece, Origin.DISK)
+
+    async def _finish(self, download: _Download, digest: str) -> None:
+        file = download.file
+        if file is None:
+            return
+        try:
+            await self._blocking(file.finish, digest)
+        except OSError as error:
+            _log.warning("task %s: its end could not be noted in the journal: %s", download.session.task[:16], error)
+        self._piece_log.task_finished(
+            download.session.task,
+            length=file.layout.length,
+            elapsed_s=self._clock.now() - download.began_at,
+            by_origin=download.content.received.by_origin,
+        )
+        download.content.complete(digest)
+
+    def _fail(self, download: _Download, effect: Fail) -> None:
+        task = download.session.task
+        elapsed_s = self._clock.now() - download.began_at
+        self._piece_log.task_failed(task, code=effect.code, detail=effect.message, elapsed_s=elapsed_s)
+        download.content.fail(DownloadFailed(effect.code, f"task {task[:16]}: {effect.message}"[:1000], status=effect.status))
+        self._forget(download, LeaveReason.FAILED)
+        if effect.discard:
+            self._background.spawn(self._discard(task), f"discard {task[:16]}")
+
+    async def _discard(self, task: str) -> None:
+        await self._blocking(self._store.remove, task)
+
+    async def _read_from_source(self, download: _Download, effect: ReadFromSource) -> None:
+        """Read what is missing from the source; every piece is told as it comes."""
+        assert download.file is not None
+        task = download.session.task
+        _log.warning("task %s: no supernode and no peer left, %d pieces from the source", task[:16], len(effect.pieces))
+
+        def on_pieces(pieces: list[int]) -> None:
+            for piece in pieces:
+                self.exchange.piece_available(task, piece)
+                self._piece_came(download, piece, Origin.SOURCE, "cdnnode:source")
+                self._happened(download, PieceCame(piece=piece, origin=Origin.SOURCE))
+
+        event = await read_missing(
+            download.request,
+            download.file,
+            effect.pieces,
+            effect.digest,
+            source=self._source,
+            executor=self._executor,
+            on_pieces=on_pieces,
+        )
+        self._happened(download, SourceEnded(digest=event.digest, code=event.code, status=event.status, message=event.message))
+
+    async def _blocking(self, function: Callable[..., _Result], *args: object) -> _Result:
+        """Run what blocks in a worker thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+
+
+_NO_SUPERNODE = "no supernode answers: check --node and that the supernode runs"

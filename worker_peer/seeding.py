@@ -1,0 +1,327 @@
+"""The seed's own work: read a source once for the supernode, and serve it like any peer.
+
+Driver, on the loop. FETCH starts one reading per task; SEEDED tells the length, then pieces as they become whole, then
+the content's digest: the last word on a task. A source that dies is asked for the rest; what is stored already is
+served again after a restart without a byte from the source, unless the source says that it has changed.
+"""
+
+import asyncio
+import errno
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from wire.bitmap import PieceSet
+from wire.errors import ErrorCode
+from wire.ids import ByteRange, url_without_secrets
+from wire.messages import MAX_PIECES_PER_MESSAGE, Drop, Fetch, Message, Seeded, SeedFailed
+from wire.pieces import PieceLayout, layout_for
+from worker_peer.broker_link import BrokerLink
+from worker_peer.exchange import Exchange
+from worker_peer.host.background import Background
+from worker_peer.host.digests import ContentDigest
+from worker_peer.host.source import SourceError, SourceReader, SourceRequest
+from worker_peer.host.store import Store, StoreFull, TaskFile
+from worker_peer.source_writer import Body, SourceWriter, write_body
+
+_log = logging.getLogger("seed")
+_Result = TypeVar("_Result")
+
+#: A source that dies in the middle is asked for the rest so often before the task is given up.
+_ATTEMPTS: Final = 5
+_PAUSE_S: Final = 0.2
+#: Sources read at the same time; more tasks wait for their turn.
+_AT_ONCE: Final = 32
+_SPOOL_CHUNK: Final = 1 << 20
+
+
+class _Spooled:
+    """A body of unannounced length that has been read to its end into a file, read again from there."""
+
+    def __init__(self, path: Path, length: int, content_type: str, executor: Executor) -> None:
+        self.length, self.offset = length, 0
+        self.content_type, self.validator, self.bytes_read = content_type, "", 0
+        self._path = path
+        self._executor = executor
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        file = await loop.run_in_executor(self._executor, self._path.open, "rb")
+        try:
+            while chunk := await loop.run_in_executor(self._executor, file.read, _SPOOL_CHUNK):
+                yield chunk
+        finally:
+            file.close()
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._path.unlink, True)
+
+
+class Seeding:
+    """Reads sources for one supernode."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        spool: Path,
+        source: SourceReader,
+        exchange: Exchange,
+        background: Background,
+        executor: Executor,
+    ) -> None:
+        self._store = store
+        self._spool = spool
+        self._source = source
+        self._exchange = exchange
+        self._background = background
+        self._executor = executor
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._files: dict[str, TaskFile] = {}
+        self._validators: dict[str, str] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        #: Bytes of bodies read from sources, in all.
+        self.source_bytes = 0
+
+    def message(self, link: BrokerLink, message: Message) -> None:
+        """What the supernode asks."""
+        match message:
+            case Fetch():
+                running = self._running.get(message.task)
+                if running is None or running.done():
+                    self._running[message.task] = self._background.spawn(self._fetch(link, message), f"seed {message.task[:16]}")
+            case Drop():
+                self._background.spawn(self._drop(message.task), f"drop {message.task[:16]}")
+            case _:
+                _log.debug("the supernode said %s, which is not for a seed", message.KIND.name)
+
+    async def _drop(self, task: str) -> None:
+        running = self._running.pop(task, None)
+        if running is not None:
+            running.cancel()
+        self._exchange.unshare(task)
+        self._files.pop(task, None)
+        await self._blocking(self._store.remove, task)
+
+    async def _fetch(self, link: BrokerLink, fetch: Fetch) -> None:
+        async with self._turns:
+            try:
+                await _Reading(self, link, fetch).run()
+            except SourceError as error:
+                _log.warning("task %s cannot be read: %s", fetch.task[:16], error)
+                self._failed(link, fetch.task, error.code, str(error), error.status)
+            except StoreFull as error:
+                self._failed(link, fetch.task, ErrorCode.STORE_FULL, str(error), 0)
+            except ValueError as error:
+                self._failed(link, fetch.task, ErrorCode.TOO_LARGE, str(error), 0)
+            except OSError as error:
+                self._failed(link, fetch.task, ErrorCode.INTERNAL, f"the seed's store: {error}", 0)
+
+    def _failed(self, link: BrokerLink, task: str, code: ErrorCode, message: str, status: int) -> None:
+        link.send(SeedFailed(task=task, code=code, status=status, message=message[:1000], source_bytes=self.source_bytes))
+
+    async def _blocking(self, function: Callable[..., _Result], *args: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+
+
+class _Reading:
+    """One task, read from its source to its end."""
+
+    def __init__(self, seeding: Seeding, link: BrokerLink, fetch: Fetch) -> None:
+        self._seeding = seeding
+        self._link = link
+        self._fetch = fetch
+        self._task = fetch.task
+        self._content_type = ""
+        self._request = SourceRequest(
+            url=fetch.url,
+            headers=fetch.headers,
+            insecure=fetch.insecure,
+            certificates=fetch.certificates,
+            byte_range=ByteRange(*fetch.byte_range) if fetch.byte_range is not None else None,
+        )
+
+    async def run(self) -> None:
+        """Raises SourceError, StoreFull, OSError; ValueError for a content too large for the protocol."""
+        seeding = self._seeding
+        file = seeding._files.get(self._task) or await seeding._blocking(seeding._store.open, self._task)
+        if file is not None and not await self._is_current(file):
+            await self._forget(file)
+            file = None
+        if file is not None:
+            self._share(file)
+        if file is not None and file.digest is not None and file.have.is_full:
+            self._tell(file, list(file.have), digest=file.digest)
+            return
+        for attempt in range(_ATTEMPTS):
+            try:
+                file = await self._read(file)
+                return
+            except SourceError as error:
+                if not error.retryable or attempt + 1 == _ATTEMPTS:
+                    raise
+                _log.warning("task %s, attempt %d: %s", self._task[:16], attempt + 1, error)
+                file = seeding._files.get(self._task)
+                await asyncio.sleep(_PAUSE_S * 2**attempt)
+
+    async def _is_current(self, file: TaskFile) -> bool:
+        """Whether a stored content is still the source's. Under a digest there is only one; else the source is asked."""
+        if self._fetch.digest is not None:
+            return True
+        validator = self._seeding._validators.get(self._task)
+        if validator is None or file.digest is None:
+            return False
+        condition = ("If-None-Match" if validator.startswith(('"', "W/")) else "If-Modified-Since", validator)
+        headers = (*self._request.headers, condition)
+        asked = SourceRequest(
+            url=self._request.url,
+            headers=headers,
+            insecure=self._request.insecure,
+            certificates=self._request.certificates,
+            byte_range=self._request.byte_range,
+        )
+        try:
+            body = await self._seeding._source.open(asked)
+        except SourceError as error:
+            if error.status == 304:
+                return True
+            raise
+        await body.close()
+        return False
+
+    async def _forget(self, file: TaskFile) -> None:
+        """What is stored is not, or not surely, the source's content of today."""
+        self._seeding._exchange.unshare(self._task)
+        if self._seeding._files.pop(self._task, None) is None:
+            file.close()
+        await self._seeding._blocking(self._seeding._store.remove, self._task)
+
+    async def _read(self, file: TaskFile | None) -> TaskFile:
+        """One attempt, from the first piece that is missing."""
+        seeding = self._seeding
+        offset = _first_missing(file) if file is not None else 0
+        validator = seeding._validators.get(self._task, "")
+        body: Body = await seeding._source.open(self._request, offset=offset, validator=validator if offset else "")
+        try:
+            if body.length is None:
+                body = await self._spooled(body)
+            assert body.length is not None
+            layout = layout_for(body.length)
+            if file is not None and file.layout != layout:
+                raise SourceError(ErrorCode.SOURCE_CHANGED, "the source's length changed while it was read: try again")
+            self._content_type = body.content_type[:256]
+            if body.validator:
+                seeding._validators[self._task] = body.validator
+            if file is None:
+                file = await seeding._blocking(self._create, layout)
+                self._share(file)
+            self._tell(file, list(file.have))
+            await self._write(file, body)
+        finally:
+            seeding.source_bytes += body.bytes_read
+            await body.close()
+        return file
+
+    async def _write(self, file: TaskFile, body: Body) -> None:
+        seeding = self._seeding
+        content = ContentDigest(with_md5=self._fetch.md5 is not None)
+        if body.offset:
+            await seeding._blocking(_digest_prefix, file, content, body.offset)
+        have = file.have
+        writer = SourceWriter(file, body.offset, content, keep=frozenset(have))
+
+        def on_pieces(pieces: list[int]) -> None:
+            fresh = [piece for piece in pieces if piece not in have]
+            for piece in fresh:
+                seeding._exchange.piece_available(self._task, piece)
+            if fresh:
+                self._tell(file, fresh)
+
+        await write_body(body, writer, executor=seeding._executor, on_pieces=on_pieces)
+        await self._judge(file, content)
+
+    async def _judge(self, file: TaskFile, content: ContentDigest) -> None:
+        """The whole content against the digest in the URL and the user's."""
+        found = content.sha256()
+        wrong = ""
+        if self._fetch.digest is not None and found != self._fetch.digest:
+            wrong = f"the source's content is {found}, not {self._fetch.digest}"
+        elif self._fetch.md5 is not None and content.md5() != self._fetch.md5.lower():
+            wrong = f"the source's content has md5 {content.md5()}, not {self._fetch.md5}"
+        if wrong:
+            await self._forget(file)
+            raise SourceError(
+                ErrorCode.DIGEST_MISMATCH, f"{url_without_secrets(self._fetch.url)}: {wrong}: check the digest and the source"
+            )
+        await self._seeding._blocking(file.finish, found)
+        self._tell(file, [], digest=found)
+
+    async def _spooled(self, body: Body) -> Body:
+        """A body without a length is read to its end first: pieces can be told only of a content whose length is known."""
+        seeding = self._seeding
+        path = seeding._spool / self._task
+        loop = asyncio.get_running_loop()
+        spool = await loop.run_in_executor(seeding._executor, path.open, "wb")
+        length = 0
+        try:
+            async for chunk in body.chunks():
+                await loop.run_in_executor(seeding._executor, spool.write, chunk)
+                length += len(chunk)
+            await loop.run_in_executor(seeding._executor, spool.close)
+        except BaseException as error:
+            spool.close()
+            path.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise StoreFull(path, length, seeding._store.free_bytes()) from None
+            raise
+        finally:
+            seeding.source_bytes += body.bytes_read
+            await body.close()
+        return _Spooled(path, length, body.content_type, seeding._executor)
+
+    def _create(self, layout: PieceLayout) -> TaskFile:
+        """Blocking."""
+        return self._seeding._store.create(
+            self._task, layout, url=url_without_secrets(self._fetch.url), content_type=self._content_type
+        )
+
+    def _share(self, file: TaskFile) -> None:
+        if self._task not in self._seeding._files:
+            self._seeding._files[self._task] = file
+            self._seeding._exchange.share(self._task, file, file.have, rate=0)
+
+    def _tell(self, file: TaskFile, pieces: list[int], digest: str | None = None) -> None:
+        """SEEDED, in as many messages as it takes; the digest in the last one."""
+        step = MAX_PIECES_PER_MESSAGE
+        batches = [pieces[at : at + step] for at in range(0, len(pieces), step)] or [[]]
+        for number, batch in enumerate(batches):
+            self._link.send(
+                Seeded(
+                    task=self._task,
+                    length=file.layout.length,
+                    piece_length=file.layout.piece_length,
+                    block_length=file.layout.block_length,
+                    content_type=self._content_type or file.content_type,
+                    pieces=tuple(batch),
+                    digests=b"".join(file.digests(piece) for piece in batch),
+                    digest=digest if number == len(batches) - 1 else None,
+                    source_bytes=self._seeding.source_bytes,
+                )
+            )
+
+
+def _first_missing(file: TaskFile) -> int:
+    """Offset of the first piece that is not stored; the content's start when all are (its digest is to be found again)."""
+    missing: PieceSet = file.have.missing()
+    return file.layout.piece_span(next(iter(missing)))[0] if len(missing) else 0
+
+
+def _digest_prefix(file: TaskFile, content: ContentDigest, stop: int) -> None:
+    """Blocking. Feed the stored bytes before `stop` to the digest."""
+    at = 0
+    while at < stop:
+        view = file.read(at, min(_SPOOL_CHUNK, stop - at))
+        content.update(view)
+        at += len(view)
