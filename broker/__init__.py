@@ -1,0 +1,1 @@
+"""The supernode: who fetches which piece from whom. It never touches a payload byte."""

@@ -1,0 +1,614 @@
+"""The supernode's decisions: who is here, what is wanted, who fetches which pieces from whom until when.
+
+Pure. `handle(event, now)` returns what to do; `next_deadline()` says when a Tick is due. Which parent feeds which child
+with which piece is the matcher's business (matcher.py), one per task; here is everything around it: a task's life, the
+seed's part, leases and their ends, peers that come and go.
+
+A task: PROBING (the seed asks the source) → CACHING (length known, pieces come) → CACHED (all here, digest right); or
+DEAD (with the reason; the next one who asks makes the seed try again).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Final
+from zlib import crc32
+
+from broker.core.effects import Effect, Forget, Note, Notice, Tell
+from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, TaskDropped, Tick
+from broker.core.matcher import SEED, Assignment, Matcher
+from broker.core.state import Claim, LeaseRecord, PeerRecord, State, TaskRecord
+from wire.bitmap import PieceSet
+from wire.errors import ErrorCode
+from wire.messages import (
+    Alive,
+    Drop,
+    Fetch,
+    Hello,
+    Lease,
+    Leave,
+    Message,
+    Origin,
+    PieceFailure,
+    Register,
+    Report,
+    Role,
+    Seeded,
+    SeedFailed,
+    Task,
+    TaskState,
+)
+from wire.pieces import DIGEST_BYTES, PieceLayout
+
+if TYPE_CHECKING:
+    from random import Random
+
+#: The matcher learns real rates from reports; this is what it begins with, bytes per second (1 Gbit/s).
+_NOMINAL_RATE: Final = 125e6
+_TICK_S: Final = 0.05
+_HOUSEKEEPING_S: Final = 0.5
+_MAX_TASKS: Final = 100_000
+_MAX_PEERS: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerSettings:
+    """Times in seconds."""
+
+    alive_every_s: float = 1.0
+    """Peers say ALIVE this often."""
+
+    lost_after_s: float = 10.0
+    """A peer that has said nothing for so long is gone."""
+
+    doubt_s: float = 2.5
+    """A peer that a child holds for gone must say something within this time."""
+
+    lease_s: float = 10.0
+    """A lease that its child does not name as in work ends after so long."""
+
+    renewed_lease_s: float = 60.0
+    """A lease that its child works on ends only after so long without a word of it."""
+
+    seed_patience_s: float = 5.0
+    """With no seed for so long a task that needs one is dead."""
+
+    task_expire_s: float = 180.0
+    """A task that nobody has or wants any more is forgotten after so long (1.x's --task-expire-time)."""
+
+    retry_s: float = 1.0
+    """A dead task is tried again for the first who asks after so long."""
+
+
+class Scheduler:
+    """The one writer of the state."""
+
+    def __init__(self, *, rng: "Random", settings: SchedulerSettings | None = None) -> None:
+        self.settings = settings or SchedulerSettings()
+        self.state = State()
+        self._rng = rng
+        self._lease_numbers: Iterator[int] = count(1)
+        self._effects: list[Effect] = []
+        self._tidied_at = 0.0
+        self._ticked_at = 0.0
+
+    # -- the front ------------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """What to do about what happened."""
+        match event:
+            case PeerGreeted():
+                self._on_greeted(event.hello, now)
+            case PeerSaid():
+                self._on_said(event.peer, event.message, now)
+            case PeerGone():
+                self._lose_peer(event.peer, now, "its process has ended")
+            case TaskDropped():
+                self._drop_task(event.task, now)
+            case Tick():
+                self._on_tick(now)
+        effects, self._effects = self._effects, []
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """When a Tick is due; None: nothing is waiting for time to pass."""
+        times = [
+            due
+            for record in self.state.tasks.values()
+            if record.matcher is not None and (due := record.matcher.next_tick()) is not None
+        ]
+        if times:
+            return max(min(times), self._ticked_at + _TICK_S)
+        if self.state.peers or self.state.tasks:
+            return self._tidied_at + _HOUSEKEEPING_S
+        return None
+
+    def validate(self) -> None:
+        """Raise AssertionError where parts of the state contradict each other."""
+        self.state.validate()
+
+    def _tell(self, peer: str, message: Message) -> None:
+        self._effects.append(Tell(peer=peer, message=message))
+
+    def _note(self, notice: Notice, *, task: str = "", peer: str = "", text: str = "") -> None:
+        self._effects.append(Note(notice=notice, task=task, peer=peer, text=text))
+
+    # -- peers ----------------------------------------------------------------------------------------------------------
+
+    def _on_greeted(self, hello: Hello, now: float) -> None:
+        if hello.peer in self.state.peers:
+            self._lose_peer(hello.peer, now, "it says hello again", forget=False)
+        if len(self.state.peers) >= _MAX_PEERS:
+            self._effects.append(Forget(peer=hello.peer))
+            self._note(Notice.UNEXPECTED, peer=hello.peer, text=f"more than {_MAX_PEERS} peers")
+            return
+        self.state.peers[hello.peer] = PeerRecord(
+            peer=hello.peer,
+            role=hello.role,
+            host=hello.host,
+            software=hello.software,
+            data_endpoint=hello.data_endpoint,
+            hint_endpoint=hello.hint_endpoint,
+            location=hello.location,
+            upload_rate=hello.upload_rate,
+            joined_at=now,
+            heard_at=now,
+        )
+        self.state.counters.peers_joined += 1
+        self._note(Notice.PEER_JOINED, peer=hello.peer, text=hello.data_endpoint)
+        if hello.role is Role.SEED:
+            for record in list(self.state.tasks.values()):
+                if record.seed is None and record.state is not TaskState.DEAD:
+                    self._ask_seed(record, now)
+
+    def _lose_peer(self, peer: str, now: float, why: str, *, forget: bool = True) -> None:
+        record = self.state.peers.get(peer)
+        if record is None:
+            return
+        for task in list(record.tasks):
+            self._remove_member(self.state.tasks[task], peer, now)
+        del self.state.peers[peer]
+        for origin, amount in zip(Origin, record.received, strict=False):
+            self.state.counters.past_received[origin] += amount
+        self.state.counters.past_sent += record.sent
+        self.state.counters.peers_lost += 1
+        if forget:
+            self._effects.append(Forget(peer=peer))
+        self._note(Notice.PEER_LOST, peer=peer, text=why)
+        if record.role is Role.SEED:
+            self._lose_seed(peer, now)
+
+    def _lose_seed(self, peer: str, now: float) -> None:
+        for task in list(self.state.tasks.values()):
+            if task.seed != peer:
+                continue
+            task.seed, task.asked_at = None, now
+            if task.matcher is not None:
+                task.matcher.seed_gone(now)
+                self._end_leases_of_parent(task.task, peer)
+            self._ask_seed(task, now)
+
+    def _on_said(self, peer: str, message: Message, now: float) -> None:
+        record = self.state.peers.get(peer)
+        if record is None:
+            self._effects.append(Forget(peer=peer))
+            return
+        record.heard_at, record.doubted_at = now, None
+        match message:
+            case Register():
+                self._on_register(record, message, now)
+            case Report():
+                self._on_report(record, message, now)
+            case Alive():
+                self._on_alive(record, message, now)
+            case Leave():
+                if message.task in record.tasks:
+                    self._remove_member(self.state.tasks[message.task], peer, now)
+            case Seeded() if record.role is Role.SEED:
+                self._on_seeded(record, message, now)
+            case SeedFailed() if record.role is Role.SEED:
+                self._on_seed_failed(record, message, now)
+            case _:
+                name = message.KIND.name
+                self.state.counters.unexpected[name] = self.state.counters.unexpected.get(name, 0) + 1
+                self._note(Notice.UNEXPECTED, peer=peer, text=name)
+
+    def _on_alive(self, record: PeerRecord, message: Alive, now: float) -> None:
+        record.received, record.sent = message.received, message.sent
+        until = now + self.settings.renewed_lease_s
+        for number in message.leases:
+            lease = self.state.leases.get(number)
+            if lease is not None and lease.child == record.peer:
+                lease.until = until
+        self._tell(record.peer, Alive())
+
+    # -- tasks ----------------------------------------------------------------------------------------------------------
+
+    def _on_register(self, record: PeerRecord, message: Register, now: float) -> None:
+        self.state.counters.registrations += 1
+        task = self.state.tasks.get(message.task)
+        if task is None:
+            if len(self.state.tasks) >= _MAX_TASKS:
+                self._tell(record.peer, Task(task=message.task, state=TaskState.DEAD, code=ErrorCode.INTERNAL, message=_TOO_MANY))
+                return
+            task = TaskRecord(task=message.task, spec=message, born_at=now, used_at=now)
+            self.state.tasks[message.task] = task
+            self.state.counters.tasks_registered += 1
+            self._note(Notice.TASK_NEW, task=message.task, peer=record.peer)
+        task.used_at = now
+        if task.state is TaskState.DEAD and now - task.died_at >= self.settings.retry_s:
+            self._revive(task, message)
+        if task.state is TaskState.DEAD:
+            self._tell(record.peer, self._told(task))
+            return
+        if task.seed is None:
+            self._ask_seed(task, now)
+        self._add_member(task, record, message, now)
+        self._tell(record.peer, self._told(task))
+        self._grant(task, now)
+
+    def _revive(self, task: TaskRecord, message: Register) -> None:
+        """A dead task is asked for again: the seed tries again, with what the new asker may send to the source."""
+        task.spec, task.state = message, TaskState.PROBING
+        task.code, task.status, task.message, task.seed, task.asked_at = None, 0, "", None, None
+        task.layout, task.matcher, task.digest = None, None, None
+        task.digests.clear()
+
+    def _add_member(self, task: TaskRecord, record: PeerRecord, message: Register, now: float) -> None:
+        record.tasks.add(task.task)
+        self._end_leases(record.peer, task.task)
+        claim = Claim(int.from_bytes(message.have, "big"), message.length, message.piece_length)
+        claim.bits = _claimed_bits(message)
+        task.members[record.peer] = claim
+        if message.serves_only:
+            task.serves_only.add(record.peer)
+        else:
+            task.serves_only.discard(record.peer)
+        if task.matcher is not None:
+            self._join(task, record, now)
+
+    def _join(self, task: TaskRecord, record: PeerRecord, now: float) -> None:
+        """Let a member take part: pieces whose digests are known count, the rest of its claim waits for them."""
+        assert task.matcher is not None
+        assert task.layout is not None
+        claim = task.members[record.peer]
+        if (claim.length, claim.piece_length) != (task.layout.length, task.layout.piece_length):
+            claim.bits = 0  # pieces of another content, or cut in another way
+        known = _bits(task.digests)
+        task.matcher.join(
+            record.peer,
+            now,
+            have=claim.bits & known,
+            upload_rate=float(record.upload_rate) if record.upload_rate else None,
+            zone=record.location,
+            wants=record.peer not in task.serves_only,
+        )
+        claim.bits &= ~known
+
+    def _remove_member(self, task: TaskRecord, peer: str, now: float) -> None:
+        task.members.pop(peer, None)
+        task.serves_only.discard(peer)
+        if peer in self.state.peers:
+            self.state.peers[peer].tasks.discard(task.task)
+        if task.matcher is not None:
+            task.matcher.gone(peer, now)
+        self._end_leases(peer, task.task)
+        self._end_leases_of_parent(task.task, peer)
+        self._grant(task, now)
+
+    def _told(self, task: TaskRecord) -> Task:
+        layout = task.layout
+        return Task(
+            task=task.task,
+            state=task.state,
+            length=layout.length if layout is not None else None,
+            piece_length=layout.piece_length if layout is not None else 0,
+            block_length=layout.block_length if layout is not None else 0,
+            digest=task.digest,
+            content_type=task.content_type,
+            code=task.code,
+            status=task.status,
+            message=task.message,
+        )
+
+    def _tell_members(self, task: TaskRecord) -> None:
+        told = self._told(task)
+        for peer in task.members:
+            self._tell(peer, told)
+
+    def _kill(self, task: TaskRecord, code: ErrorCode, status: int, message: str, now: float) -> None:
+        task.state, task.code, task.status, task.message = TaskState.DEAD, code, status, message
+        task.died_at, task.seed = now, None
+        self._note(Notice.TASK_DEAD, task=task.task, text=message)
+        self._tell_members(task)
+        for peer in list(task.members):
+            self._remove_member(task, peer, now)
+        task.layout, task.matcher = None, None
+
+    def _drop_task(self, task: str, now: float) -> None:
+        record = self.state.tasks.get(task)
+        if record is None:
+            return
+        told: list[str] = [*record.members]
+        if record.seed is not None:
+            told.append(record.seed)
+        for peer in told:
+            self._tell(peer, Drop(task=task))
+        for peer in list(record.members):
+            self._remove_member(record, peer, now)
+        del self.state.tasks[task]
+        self._note(Notice.TASK_FORGOTTEN, task=task, text="an operator dropped it")
+
+    # -- the seed -------------------------------------------------------------------------------------------------------
+
+    def _ask_seed(self, task: TaskRecord, now: float) -> None:
+        seeds = [peer for peer in self.state.peers.values() if peer.role is Role.SEED]
+        if not seeds:
+            task.asked_at = task.asked_at if task.asked_at is not None else now
+            return
+        # The same seed for a task whenever the same seeds are there.
+        seed = max(seeds, key=lambda each: crc32(f"{each.peer} {task.task}".encode()))
+        task.seed, task.asked_at = seed.peer, now
+        spec = task.spec
+        self.state.counters.seed_fetches += 1
+        if task.matcher is not None:
+            task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
+        self._tell(
+            seed.peer,
+            Fetch(
+                task=task.task,
+                url=spec.url,
+                headers=spec.headers,
+                filters=spec.filters,
+                digest=spec.digest,
+                md5=spec.md5,
+                byte_range=spec.byte_range,
+                insecure=spec.insecure,
+                certificates=spec.certificates,
+            ),
+        )
+
+    def _on_seeded(self, record: PeerRecord, message: Seeded, now: float) -> None:
+        task = self.state.tasks.get(message.task)
+        if task is None or task.seed != record.peer or task.state is TaskState.DEAD:
+            return
+        try:
+            layout = PieceLayout(message.length, message.piece_length, message.block_length)
+            fresh = _split_digests(layout, message)
+        except (ValueError, IndexError) as error:
+            self._kill(task, ErrorCode.INTERNAL, 0, f"the seed told a cut that cannot be: {error}", now)
+            return
+        if task.layout is not None and task.layout != layout:
+            self._kill(task, ErrorCode.SOURCE_CHANGED, 0, "the source's content changed: ask again", now)
+            return
+        task.content_type = message.content_type
+        is_new = task.layout is None
+        if is_new:
+            self._begin_caching(task, record, layout, now)
+        if not self._take_digests(task, fresh, now):
+            return
+        if message.digest is not None and task.digest != message.digest:
+            task.digest, task.state = message.digest, TaskState.CACHED
+            self._note(Notice.TASK_CACHED, task=task.task, text=message.digest)
+            self._tell_members(task)
+        elif is_new:
+            self._tell_members(task)
+        self._grant(task, now)
+
+    def _begin_caching(self, task: TaskRecord, seed: PeerRecord, layout: PieceLayout, now: float) -> None:
+        task.layout, task.state = layout, TaskState.CACHING
+        task.matcher = Matcher(
+            layout.piece_count,
+            layout.piece_length,
+            rng=self._rng,
+            nominal_rate=_NOMINAL_RATE,
+            lease_numbers=self._lease_numbers,
+        )
+        task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
+        self._note(Notice.TASK_CACHING, task=task.task, text=f"{layout.length} bytes, {layout.piece_count} pieces")
+        for peer in task.members:
+            self._join(task, self.state.peers[peer], now)
+
+    def _take_digests(self, task: TaskRecord, fresh: dict[int, bytes], now: float) -> bool:
+        """Pieces that the seed has. False: one of them differs from what it was, and the task is dead."""
+        assert task.matcher is not None
+        for piece, digests in fresh.items():
+            if task.digests.setdefault(piece, digests) != digests:
+                self._kill(task, ErrorCode.SOURCE_CHANGED, 0, "the source's content changed: ask again", now)
+                return False
+        task.matcher.seed_has(fresh, now)
+        bits = _bits(fresh)
+        for peer, claim in task.members.items():
+            if claim.bits & bits:
+                claimed = [piece for piece in fresh if claim.bits >> piece & 1]
+                task.matcher.done(peer, [(0, piece, 0.0) for piece in claimed], now)
+                claim.bits &= ~bits
+        return True
+
+    def _on_seed_failed(self, record: PeerRecord, message: SeedFailed, now: float) -> None:
+        task = self.state.tasks.get(message.task)
+        if task is None or task.seed != record.peer or task.state is TaskState.DEAD:
+            return
+        self.state.counters.seed_failures += 1
+        self._kill(task, message.code, message.status, message.message, now)
+
+    # -- leases ---------------------------------------------------------------------------------------------------------
+
+    def _grant(self, task: TaskRecord, now: float) -> None:
+        """Turn what the matcher has decided into leases, one message per lease."""
+        if task.matcher is None or task.layout is None:
+            return
+        granted: dict[tuple[str, int], list[Assignment]] = defaultdict(list)
+        for assignment in task.matcher.drain():
+            granted[assignment.child, assignment.lease].append(assignment)
+        for (child, number), assignments in granted.items():
+            parent = assignments[0].parent
+            serving = self.state.peers.get(task.seed or "" if parent == SEED else parent)
+            pieces = [assignment.piece for assignment in assignments]
+            if serving is None or child not in self.state.peers:
+                for piece in pieces:
+                    task.matcher.failed(child, number, piece, now, blame=False)
+                continue
+            lease = self.state.leases.get(number)
+            if lease is None:
+                lease = LeaseRecord(number, task.task, child, serving.peer, now)
+                self.state.leases[number] = lease
+                self.state.leases_of.setdefault(child, set()).add(number)
+            lease.pieces.update(pieces)
+            lease.until = max(lease.until, now + self.settings.lease_s)
+            self.state.counters.leases_granted += 1
+            self._tell(
+                child,
+                Lease(
+                    task=task.task,
+                    lease=number,
+                    parent=serving.peer,
+                    endpoint=serving.data_endpoint,
+                    hint_endpoint=serving.hint_endpoint,
+                    pieces=tuple(pieces),
+                    digests=b"".join(task.digests[piece] for piece in pieces),
+                    until_s=self.settings.lease_s,
+                ),
+            )
+
+    def _on_report(self, record: PeerRecord, message: Report, now: float) -> None:
+        task = self.state.tasks.get(message.task)
+        if task is None or task.matcher is None or record.peer not in task.members or task.layout is None:
+            return
+        task.used_at = now
+        pieces = task.layout.piece_count
+        done = [each for each in message.done if each[1] < pieces and each[1] in task.digests]
+        for number, piece, _ in done:
+            self.state.counters.pieces_reported += 1
+            parent = self._return(record.peer, number, piece)
+            if parent is not None and parent in self.state.peers:
+                self.state.peers[parent].strikes.discard(record.peer)
+        if done:
+            task.matcher.done(record.peer, done, now)
+        for number, piece, failure in message.failed:
+            self._on_piece_failed(task, record.peer, number, piece, failure, now)
+        self._grant(task, now)
+
+    def _on_piece_failed(self, task: TaskRecord, child: str, number: int, piece: int, failure: PieceFailure, now: float) -> None:
+        assert task.matcher is not None
+        failures = self.state.counters.pieces_failed
+        failures[failure.name.lower()] = failures.get(failure.name.lower(), 0) + 1
+        parent = self._return(child, number, piece)
+        if parent is None:
+            return
+        blamed = self.state.peers.get(parent)
+        if blamed is not None:
+            blamed.strikes.add(child)
+            self._note(Notice.STRIKE, task=task.task, peer=parent, text=f"{failure.name.lower()}, by {child}, piece {piece}")
+            if failure is PieceFailure.GONE and blamed.doubted_at is None:
+                blamed.doubted_at = now
+        task.matcher.failed(child, number, piece, now, blame=True)
+
+    def _return(self, child: str, number: int, piece: int) -> str | None:
+        """A leased piece has come, or will not. The lease's parent; None: no such lease of this child."""
+        lease = self.state.leases.get(number)
+        if lease is None or lease.child != child:
+            return None
+        lease.pieces.discard(piece)
+        if not lease.pieces:
+            self._end_lease(lease)
+        return lease.parent
+
+    def _end_lease(self, lease: LeaseRecord) -> None:
+        self.state.leases.pop(lease.lease, None)
+        of_child = self.state.leases_of.get(lease.child)
+        if of_child is not None:
+            of_child.discard(lease.lease)
+            if not of_child:
+                del self.state.leases_of[lease.child]
+
+    def _end_leases(self, child: str, task: str) -> None:
+        """The child has left the task, or begins anew: its leases are void. The matcher is told by the caller."""
+        for number in list(self.state.leases_of.get(child, ())):
+            if self.state.leases[number].task == task:
+                self._end_lease(self.state.leases[number])
+
+    def _end_leases_of_parent(self, task: str, parent: str) -> None:
+        for lease in [each for each in self.state.leases.values() if each.parent == parent and each.task == task]:
+            self._end_lease(lease)
+
+    # -- time -----------------------------------------------------------------------------------------------------------
+
+    def _on_tick(self, now: float) -> None:
+        self._ticked_at = now
+        for task in list(self.state.tasks.values()):
+            if task.matcher is not None:
+                due = task.matcher.next_tick()
+                if due is not None and due <= now:
+                    task.matcher.tick(now)
+                    self._grant(task, now)
+        if now - self._tidied_at >= _HOUSEKEEPING_S:
+            self._tidied_at = now
+            self._expire_peers(now)
+            self._expire_leases(now)
+            self._expire_tasks(now)
+
+    def _expire_peers(self, now: float) -> None:
+        for record in list(self.state.peers.values()):
+            if now - record.heard_at > self.settings.lost_after_s:
+                self._lose_peer(record.peer, now, f"silent for {now - record.heard_at:.1f} s")
+            elif record.doubted_at is not None and now - record.doubted_at > self.settings.doubt_s:
+                self._lose_peer(record.peer, now, "its children cannot reach it, and it says nothing")
+
+    def _expire_leases(self, now: float) -> None:
+        for lease in [each for each in self.state.leases.values() if each.until <= now]:
+            task = self.state.tasks[lease.task]
+            self.state.counters.leases_expired += 1
+            self._note(Notice.LEASE_EXPIRED, task=lease.task, peer=lease.child, text=f"from {lease.parent}")
+            pieces = list(lease.pieces)
+            self._end_lease(lease)
+            if task.matcher is not None:
+                for piece in pieces:
+                    task.matcher.failed(lease.child, lease.lease, piece, now, blame=False)
+                self._grant(task, now)
+
+    def _expire_tasks(self, now: float) -> None:
+        for task in list(self.state.tasks.values()):
+            if task.members:
+                task.used_at = now
+            needs_seed = task.seed is None and task.state in (TaskState.PROBING, TaskState.CACHING)
+            if needs_seed and task.asked_at is not None and now - task.asked_at > self.settings.seed_patience_s:
+                self._kill(task, ErrorCode.NO_SEED, 0, "the supernode has no seed: look into its log", now)
+            if not task.members and now - task.used_at > self.settings.task_expire_s:
+                del self.state.tasks[task.task]
+                self._note(Notice.TASK_FORGOTTEN, task=task.task, text="nobody has asked for it for long")
+
+
+_TOO_MANY = "the supernode keeps as many tasks as it can: try again later, or use another supernode"
+
+
+def _bits(pieces: dict[int, bytes]) -> int:
+    bits = 0
+    for piece in pieces:
+        bits |= 1 << piece
+    return bits
+
+
+def _claimed_bits(message: Register) -> int:
+    """What a registration says to have; nothing where the bitmap is not of the length that it names."""
+    if not message.have or message.length is None or message.piece_length <= 0:
+        return 0
+    pieces = max(1, -(-message.length // message.piece_length))
+    try:
+        return PieceSet.from_bytes(pieces, message.have).bits
+    except ValueError:
+        return 0
+
+
+def _split_digests(layout: PieceLayout, message: Seeded) -> dict[int, bytes]:
+    """Each piece's block digests. Raises ValueError, IndexError where they do not fit the layout."""
+    split, at = {}, 0
+    for piece in message.pieces:
+        size = layout.block_count(piece) * DIGEST_BYTES
+        split[piece], at = message.digests[at : at + size], at + size
+        if len(split[piece]) != size:
+            raise ValueError("digests are missing")
+    if at != len(message.digests):
+        raise ValueError("more digests than blocks")
+    return split

@@ -1,0 +1,154 @@
+"""What the supernode knows: peers, tasks, leases. Mutated by the scheduler only; read by the HTTP API between its turns.
+
+All of it is soft: after a restart it is rebuilt from what peers and the seed say.
+"""
+
+from dataclasses import dataclass, field
+
+from broker.core.matcher import Matcher
+from wire.errors import ErrorCode
+from wire.messages import Origin, Register, Role, TaskState
+from wire.pieces import PieceLayout
+
+
+@dataclass(slots=True)
+class PeerRecord:
+    """One peer."""
+
+    peer: str
+    role: Role
+    host: str
+    software: str
+    data_endpoint: str
+    hint_endpoint: str
+    location: str
+    upload_rate: int
+    joined_at: float
+    heard_at: float
+    tasks: set[str] = field(default_factory=set)
+    #: Bytes received by origin and sent, as the peer last said.
+    received: tuple[int, ...] = ()
+    sent: int = 0
+    #: Distinct children that it failed; emptied when it delivers again.
+    strikes: set[str] = field(default_factory=set)
+    #: A child says that it is gone: it must say something soon.
+    doubted_at: float | None = None
+
+
+@dataclass(slots=True)
+class Claim:
+    """Pieces that a peer says to have and whose digests are not known here yet."""
+
+    bits: int
+    length: int | None
+    piece_length: int
+
+
+@dataclass(slots=True)
+class TaskRecord:
+    """One task."""
+
+    task: str
+    #: The registration whose source request is used. Its headers are secret: never logged, shown or stored.
+    spec: Register
+    born_at: float
+    used_at: float
+    state: TaskState = TaskState.PROBING
+    layout: PieceLayout | None = None
+    content_type: str = ""
+    #: Block digests of each piece, as the seed told them.
+    digests: dict[int, bytes] = field(default_factory=dict)
+    #: sha256 of the content by the seed.
+    digest: str | None = None
+    matcher: Matcher | None = None
+    #: Peers that want it or serve it, and what they claim to have.
+    members: dict[str, Claim] = field(default_factory=dict)
+    serves_only: set[str] = field(default_factory=set)
+    #: When the seed was asked; None: no seed was there to ask.
+    asked_at: float | None = None
+    seed: str | None = None
+    #: Why it is dead.
+    code: ErrorCode | None = None
+    status: int = 0
+    message: str = ""
+    died_at: float = 0.0
+
+    @property
+    def pieces_cached(self) -> int:
+        """Pieces that the seed has told."""
+        return len(self.digests)
+
+
+@dataclass(slots=True)
+class LeaseRecord:
+    """One grant: a parent feeds a child."""
+
+    lease: int
+    task: str
+    child: str
+    parent: str
+    until: float
+    pieces: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What /metrics shows, beside the state itself. Only ever grows."""
+
+    peers_joined: int = 0
+    peers_lost: int = 0
+    tasks_registered: int = 0
+    registrations: int = 0
+    seed_fetches: int = 0
+    seed_failures: int = 0
+    pieces_reported: int = 0
+    pieces_failed: dict[str, int] = field(default_factory=dict)
+    leases_granted: int = 0
+    leases_expired: int = 0
+    unexpected: dict[str, int] = field(default_factory=dict)
+    #: Bytes received by peers that are gone, by origin; and sent.
+    past_received: dict[Origin, int] = field(default_factory=lambda: dict.fromkeys(Origin, 0))
+    past_sent: int = 0
+
+
+@dataclass(slots=True)
+class State:
+    """Everything."""
+
+    peers: dict[str, PeerRecord] = field(default_factory=dict)
+    tasks: dict[str, TaskRecord] = field(default_factory=dict)
+    leases: dict[int, LeaseRecord] = field(default_factory=dict)
+    #: Leases of each child.
+    leases_of: dict[str, set[int]] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+
+    def received(self) -> dict[Origin, int]:
+        """Bytes received by all peers ever, by origin. What the seed reads from sources is under SOURCE."""
+        total = dict(self.counters.past_received)
+        for peer in self.peers.values():
+            for origin, count in zip(Origin, peer.received, strict=False):
+                total[origin] += count
+        return total
+
+    def sent(self) -> int:
+        """Bytes sent by all peers ever, the seed among them."""
+        return self.counters.past_sent + sum(peer.sent for peer in self.peers.values())
+
+    def validate(self) -> None:
+        """Raise AssertionError where the indexes contradict each other."""
+        for task, record in self.tasks.items():
+            for peer in record.members:
+                assert task in self.peers[peer].tasks, (task, peer)
+            assert (record.matcher is not None) == (record.layout is not None)
+            if record.matcher is not None:
+                record.matcher.validate()
+        for peer, told in self.peers.items():
+            for task in told.tasks:
+                assert peer in self.tasks[task].members, (task, peer)
+        for number, lease in self.leases.items():
+            assert number in self.leases_of[lease.child]
+            assert lease.task in self.tasks
+            assert lease.pieces
+        for child, numbers in self.leases_of.items():
+            assert numbers, child
+            assert all(self.leases[number].child == child for number in numbers)

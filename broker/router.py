@@ -1,0 +1,177 @@
+"""The broker's ROUTER: frames in, events to the scheduler, effects out, one timer re-armed in one place.
+
+Driver, on the loop. A connection is known by its ZeroMQ identity; which peer it is, its HELLO says. A message of nobody
+who has said hello is answered by NOT_KNOWN: after a restart that is how peers learn to say hello again.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Final, assert_never
+
+import zmq
+
+from broker.core.effects import Effect, Forget, Note, Notice, Tell
+from broker.core.events import Event, PeerGreeted, PeerSaid, Tick
+from broker.core.scheduler import Scheduler
+from wire.errors import ErrorCode, RemoteError
+from wire.framing import MAX_FRAME_BYTES, from_frames, to_frames
+from wire.handshake import agree
+from wire.messages import Hello, Message, NotKnown, Refused, Welcome
+from worker_peer.host.clock import Clock
+from worker_peer.host.loop_socket import LoopSocket
+
+_log = logging.getLogger("broker")
+
+#: Messages that may wait for one peer; what does not fit is dropped, and put right by its lease's end.
+_SEND_HWM: Final = 10_000
+_LEVELS: Final = {
+    Notice.PEER_LOST: logging.WARNING,
+    Notice.TASK_DEAD: logging.WARNING,
+    Notice.STRIKE: logging.WARNING,
+    Notice.LEASE_EXPIRED: logging.WARNING,
+    Notice.UNEXPECTED: logging.WARNING,
+}
+
+
+class Router:
+    """Owns the ROUTER and the scheduler's clock."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        scheduler: Scheduler,
+        *,
+        bind_ip: str,
+        port: int,
+        run_id: str,
+        clock: Clock,
+    ) -> None:
+        """Binds at once. Raises OSError in words when the port cannot be had."""
+        self.scheduler = scheduler
+        #: Frames that were no message, by reason; for /metrics.
+        self.refused: Counter[str] = Counter()
+        #: Messages in and out; for /metrics and the benchmarks.
+        self.messages_in = 0
+        self.messages_out = 0
+        self.dropped = 0
+        self._run_id = run_id
+        self._clock = clock
+        self._peer_of: dict[bytes, str] = {}
+        self._identity_of: dict[str, bytes] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        router = context.socket(zmq.ROUTER)
+        router.setsockopt(zmq.LINGER, 0)
+        router.setsockopt(zmq.SNDHWM, _SEND_HWM)
+        router.setsockopt(zmq.RCVHWM, 0)
+        router.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        router.setsockopt(zmq.IPV6, 1)
+        router.setsockopt(zmq.BACKLOG, 4096)
+        router.setsockopt(zmq.HEARTBEAT_IVL, 2000)
+        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10_000)
+        host = f"[{bind_ip}]" if ":" in bind_ip else bind_ip
+        try:
+            router.bind(f"tcp://{host}:{port or '*'}")
+        except zmq.ZMQError as error:
+            router.close(0)
+            raise OSError(
+                f"the broker cannot listen on {bind_ip}:{port}: {error.strerror}: choose another --broker-port"
+            ) from None
+        self.port = int(router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+        self._socket = LoopSocket(router, self._received)
+
+    def close(self) -> None:
+        """Stop."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._socket.close()
+
+    def handle(self, event: Event) -> None:
+        """Give an event to the scheduler and carry out what it decides."""
+        for effect in self.scheduler.handle(event, self._clock.now()):
+            self._do(effect)
+        self._arm()
+
+    # -- in -------------------------------------------------------------------------------------------------------------
+
+    def _received(self, frames: list[bytes]) -> None:
+        self.messages_in += 1
+        identity, *rest = frames
+        try:
+            message = from_frames(rest).message
+        except RemoteError as error:
+            self.refused[error.code.name.lower()] += 1
+            if error.code is ErrorCode.MAJOR_MISMATCH:
+                self._send(identity, Refused(code=error.code, message=f"{error}: run the same release on both ends"))
+            return
+        if isinstance(message, Hello):
+            self._greet(identity, message)
+            return
+        peer = self._peer_of.get(identity)
+        if peer is None:
+            self._send(identity, NotKnown())
+            return
+        self.handle(PeerSaid(peer=peer, message=message))
+
+    def _greet(self, identity: bytes, hello: Hello) -> None:
+        agreed = agree(hello)
+        if isinstance(agreed, Refused):
+            self.refused[agreed.code.name.lower()] += 1
+            self._send(identity, agreed)
+            return
+        before = self._identity_of.pop(hello.peer, None)
+        if before is not None:
+            self._peer_of.pop(before, None)
+        self._peer_of.pop(identity, None)
+        self._peer_of[identity], self._identity_of[hello.peer] = hello.peer, identity
+        settings = self.scheduler.settings
+        self._send(
+            identity,
+            Welcome(
+                protocol=agreed,
+                supernode=self._run_id,
+                alive_every_s=settings.alive_every_s,
+                lost_after_s=settings.lost_after_s,
+            ),
+        )
+        self.handle(PeerGreeted(hello=hello))
+
+    # -- out ------------------------------------------------------------------------------------------------------------
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Tell():
+                identity = self._identity_of.get(effect.peer)
+                if identity is not None:
+                    self._send(identity, effect.message)
+            case Forget():
+                identity = self._identity_of.pop(effect.peer, None)
+                if identity is not None:
+                    self._peer_of.pop(identity, None)
+            case Note():
+                subject = " ".join(part for part in (effect.task[:16], effect.peer) if part)
+                level = _LEVELS.get(effect.notice, logging.INFO)
+                _log.log(level, "%s %s: %s", effect.notice.name.lower().replace("_", " "), subject, effect.text)
+            case _:
+                assert_never(effect)
+
+    def _send(self, identity: bytes, message: Message) -> None:
+        self.messages_out += 1
+        if not self._socket.send([identity, *to_frames(message)]):
+            self.dropped += 1  # the peer is gone or does not read: its silence or its leases' end will show it
+
+    def _arm(self) -> None:
+        """The one timer."""
+        due = self.scheduler.next_deadline()
+        if due is None or (self._timer_at is not None and self._timer_at <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._clock.now()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = self._timer_at = None
+        self.handle(Tick())
