@@ -1,0 +1,52 @@
+"""The import rule of pyproject.toml holds, and each way to break it is caught."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contract.checkout import ROOT, copy_of_packages
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """import-linter on the packages in a folder."""
+    return subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "", "PYTHONIOENCODING": "utf-8", "COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_the_rule_holds() -> None:
+    ran = lint_imports(ROOT)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "broken"),
+    [
+        ("wire/ids.py", "import worker_peer", "layers"),
+        ("worker_peer/config.py", "import broker", "layers"),
+        ("gateway/__init__.py", "import broker", "layers"),
+        ("broker/core/__init__.py", "from worker_peer.core import session", "front door only"),
+        ("wire/bitmap.py", "import os", "cores are pure"),
+        ("worker_peer/core/session.py", "from time import monotonic", "cores are pure"),
+        ("broker/core/__init__.py", "import random", "cores are pure"),
+        ("gateway/core/__init__.py", "import asyncio", "cores are pure"),
+        ("worker_peer/host/__init__.py", "import worker_peer.config", "is a leaf"),
+    ],
+)
+def test_a_planted_violation_is_caught(tmp_path: Path, module: str, line: str, broken: str) -> None:
+    copy_of_packages(tmp_path)
+    path = tmp_path / module
+    path.write_text(path.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
+    ran = lint_imports(tmp_path)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    verdicts = [each for each in ran.stdout.splitlines() if each.endswith("BROKEN")]
+    assert any(broken in each for each in verdicts), ran.stdout
