@@ -75,7 +75,7 @@ def _of_bytes(state: State) -> Iterable[Metric]:
 def _of_leases(state: State) -> Iterable[Metric]:
     counters = state.counters
     yield _gauge("leases", "Leases in work", len(state.leases))
-    yield _gauge("leased_pieces", "Pieces on their way", sum(len(lease.pieces) for lease in state.leases.values()))
+    yield _gauge("leased_pieces", "Pieces on their way", sum(len(lease.pieces) for lease in state.leases))
     yield _counter("leases_granted", "Lease messages sent", counters.leases_granted)
     yield _counter("leases_expired", "Leases that ended without a word of their child", counters.leases_expired)
     yield _counter("pieces_reported", "Pieces that peers reported", counters.pieces_reported)

@@ -173,23 +173,7 @@ class _Reading:
         validator = self._seeding._validators.get(self._task)
         if validator is None or file.digest is None:
             return False
-        condition = ("If-None-Match" if validator.startswith(('"', "W/")) else "If-Modified-Since", validator)
-        headers = (*self._request.headers, condition)
-        asked = SourceRequest(
-            url=self._request.url,
-            headers=headers,
-            insecure=self._request.insecure,
-            certificates=self._request.certificates,
-            byte_range=self._request.byte_range,
-        )
-        try:
-            body = await self._seeding._source.open(asked)
-        except SourceError as error:
-            if error.status == 304:
-                return True
-            raise
-        await body.close()
-        return False
+        return await self._seeding._source.is_current(self._request, validator)
 
     async def _forget(self, file: TaskFile) -> None:
         """What is stored is not, or not surely, the source's content of today."""

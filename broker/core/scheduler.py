@@ -18,15 +18,13 @@ from zlib import crc32
 from broker.core.effects import Effect, Forget, Note, Notice, Tell
 from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, TaskDropped, Tick
 from broker.core.matcher import SEED, Assignment, Matcher
-from broker.core.state import Claim, LeaseRecord, PeerRecord, State, TaskRecord
-from wire.bitmap import PieceSet
+from broker.core.state import Claim, PeerRecord, State, TaskRecord
+from broker.core.telling import bits_of, claimed_bits, fetch_asked, lease_granted, split_digests, task_told
 from wire.errors import ErrorCode
 from wire.messages import (
     Alive,
     Drop,
-    Fetch,
     Hello,
-    Lease,
     Leave,
     Message,
     Origin,
@@ -39,7 +37,7 @@ from wire.messages import (
     Task,
     TaskState,
 )
-from wire.pieces import DIGEST_BYTES, PieceLayout
+from wire.pieces import PieceLayout
 
 if TYPE_CHECKING:
     from random import Random
@@ -186,7 +184,7 @@ class Scheduler:
             task.seed, task.asked_at = None, now
             if task.matcher is not None:
                 task.matcher.seed_gone(now)
-                self._end_leases_of_parent(task.task, peer)
+                self.state.leases.end_of_parent(peer, task.task)
             self._ask_seed(task, now)
 
     def _on_said(self, peer: str, message: Message, now: float) -> None:
@@ -218,9 +216,7 @@ class Scheduler:
         record.received, record.sent = message.received, message.sent
         until = now + self.settings.renewed_lease_s
         for number in message.leases:
-            lease = self.state.leases.get(number)
-            if lease is not None and lease.child == record.peer:
-                lease.until = until
+            self.state.leases.renew(record.peer, number, until)
         self._tell(record.peer, Alive())
 
     # -- tasks ----------------------------------------------------------------------------------------------------------
@@ -240,12 +236,12 @@ class Scheduler:
         if task.state is TaskState.DEAD and now - task.died_at >= self.settings.retry_s:
             self._revive(task, message)
         if task.state is TaskState.DEAD:
-            self._tell(record.peer, self._told(task))
+            self._tell(record.peer, task_told(task))
             return
         if task.seed is None:
             self._ask_seed(task, now)
         self._add_member(task, record, message, now)
-        self._tell(record.peer, self._told(task))
+        self._tell(record.peer, task_told(task))
         self._grant(task, now)
 
     def _revive(self, task: TaskRecord, message: Register) -> None:
@@ -257,10 +253,8 @@ class Scheduler:
 
     def _add_member(self, task: TaskRecord, record: PeerRecord, message: Register, now: float) -> None:
         record.tasks.add(task.task)
-        self._end_leases(record.peer, task.task)
-        claim = Claim(int.from_bytes(message.have, "big"), message.length, message.piece_length)
-        claim.bits = _claimed_bits(message)
-        task.members[record.peer] = claim
+        self.state.leases.end_of_child(record.peer, task.task)
+        task.members[record.peer] = Claim(claimed_bits(message), message.length, message.piece_length)
         if message.serves_only:
             task.serves_only.add(record.peer)
         else:
@@ -275,7 +269,7 @@ class Scheduler:
         claim = task.members[record.peer]
         if (claim.length, claim.piece_length) != (task.layout.length, task.layout.piece_length):
             claim.bits = 0  # pieces of another content, or cut in another way
-        known = _bits(task.digests)
+        known = bits_of(task.digests)
         task.matcher.join(
             record.peer,
             now,
@@ -293,27 +287,12 @@ class Scheduler:
             self.state.peers[peer].tasks.discard(task.task)
         if task.matcher is not None:
             task.matcher.gone(peer, now)
-        self._end_leases(peer, task.task)
-        self._end_leases_of_parent(task.task, peer)
+        self.state.leases.end_of_child(peer, task.task)
+        self.state.leases.end_of_parent(peer, task.task)
         self._grant(task, now)
 
-    def _told(self, task: TaskRecord) -> Task:
-        layout = task.layout
-        return Task(
-            task=task.task,
-            state=task.state,
-            length=layout.length if layout is not None else None,
-            piece_length=layout.piece_length if layout is not None else 0,
-            block_length=layout.block_length if layout is not None else 0,
-            digest=task.digest,
-            content_type=task.content_type,
-            code=task.code,
-            status=task.status,
-            message=task.message,
-        )
-
     def _tell_members(self, task: TaskRecord) -> None:
-        told = self._told(task)
+        told = task_told(task)
         for peer in task.members:
             self._tell(peer, told)
 
@@ -350,24 +329,10 @@ class Scheduler:
         # The same seed for a task whenever the same seeds are there.
         seed = max(seeds, key=lambda each: crc32(f"{each.peer} {task.task}".encode()))
         task.seed, task.asked_at = seed.peer, now
-        spec = task.spec
         self.state.counters.seed_fetches += 1
         if task.matcher is not None:
             task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
-        self._tell(
-            seed.peer,
-            Fetch(
-                task=task.task,
-                url=spec.url,
-                headers=spec.headers,
-                filters=spec.filters,
-                digest=spec.digest,
-                md5=spec.md5,
-                byte_range=spec.byte_range,
-                insecure=spec.insecure,
-                certificates=spec.certificates,
-            ),
-        )
+        self._tell(seed.peer, fetch_asked(task))
 
     def _on_seeded(self, record: PeerRecord, message: Seeded, now: float) -> None:
         task = self.state.tasks.get(message.task)
@@ -375,7 +340,7 @@ class Scheduler:
             return
         try:
             layout = PieceLayout(message.length, message.piece_length, message.block_length)
-            fresh = _split_digests(layout, message)
+            fresh = split_digests(layout, message)
         except (ValueError, IndexError) as error:
             self._kill(task, ErrorCode.INTERNAL, 0, f"the seed told a cut that cannot be: {error}", now)
             return
@@ -418,7 +383,7 @@ class Scheduler:
                 self._kill(task, ErrorCode.SOURCE_CHANGED, 0, "the source's content changed: ask again", now)
                 return False
         task.matcher.seed_has(fresh, now)
-        bits = _bits(fresh)
+        bits = bits_of(fresh)
         for peer, claim in task.members.items():
             if claim.bits & bits:
                 claimed = [piece for piece in fresh if claim.bits >> piece & 1]
@@ -450,27 +415,11 @@ class Scheduler:
                 for piece in pieces:
                     task.matcher.failed(child, number, piece, now, blame=False)
                 continue
-            lease = self.state.leases.get(number)
-            if lease is None:
-                lease = LeaseRecord(number, task.task, child, serving.peer, now)
-                self.state.leases[number] = lease
-                self.state.leases_of.setdefault(child, set()).add(number)
-            lease.pieces.update(pieces)
-            lease.until = max(lease.until, now + self.settings.lease_s)
-            self.state.counters.leases_granted += 1
-            self._tell(
-                child,
-                Lease(
-                    task=task.task,
-                    lease=number,
-                    parent=serving.peer,
-                    endpoint=serving.data_endpoint,
-                    hint_endpoint=serving.hint_endpoint,
-                    pieces=tuple(pieces),
-                    digests=b"".join(task.digests[piece] for piece in pieces),
-                    until_s=self.settings.lease_s,
-                ),
+            self.state.leases.grant(
+                number, task=task.task, child=child, parent=serving.peer, pieces=pieces, until=now + self.settings.lease_s
             )
+            self.state.counters.leases_granted += 1
+            self._tell(child, lease_granted(task, number, serving, pieces, self.settings.lease_s))
 
     def _on_report(self, record: PeerRecord, message: Report, now: float) -> None:
         task = self.state.tasks.get(message.task)
@@ -481,7 +430,7 @@ class Scheduler:
         done = [each for each in message.done if each[1] < pieces and each[1] in task.digests]
         for number, piece, _ in done:
             self.state.counters.pieces_reported += 1
-            parent = self._return(record.peer, number, piece)
+            parent = self.state.leases.take_back(record.peer, number, piece)
             if parent is not None and parent in self.state.peers:
                 self.state.peers[parent].strikes.discard(record.peer)
         if done:
@@ -494,7 +443,7 @@ class Scheduler:
         assert task.matcher is not None
         failures = self.state.counters.pieces_failed
         failures[failure.name.lower()] = failures.get(failure.name.lower(), 0) + 1
-        parent = self._return(child, number, piece)
+        parent = self.state.leases.take_back(child, number, piece)
         if parent is None:
             return
         blamed = self.state.peers.get(parent)
@@ -504,34 +453,6 @@ class Scheduler:
             if failure is PieceFailure.GONE and blamed.doubted_at is None:
                 blamed.doubted_at = now
         task.matcher.failed(child, number, piece, now, blame=True)
-
-    def _return(self, child: str, number: int, piece: int) -> str | None:
-        """A leased piece has come, or will not. The lease's parent; None: no such lease of this child."""
-        lease = self.state.leases.get(number)
-        if lease is None or lease.child != child:
-            return None
-        lease.pieces.discard(piece)
-        if not lease.pieces:
-            self._end_lease(lease)
-        return lease.parent
-
-    def _end_lease(self, lease: LeaseRecord) -> None:
-        self.state.leases.pop(lease.lease, None)
-        of_child = self.state.leases_of.get(lease.child)
-        if of_child is not None:
-            of_child.discard(lease.lease)
-            if not of_child:
-                del self.state.leases_of[lease.child]
-
-    def _end_leases(self, child: str, task: str) -> None:
-        """The child has left the task, or begins anew: its leases are void. The matcher is told by the caller."""
-        for number in list(self.state.leases_of.get(child, ())):
-            if self.state.leases[number].task == task:
-                self._end_lease(self.state.leases[number])
-
-    def _end_leases_of_parent(self, task: str, parent: str) -> None:
-        for lease in [each for each in self.state.leases.values() if each.parent == parent and each.task == task]:
-            self._end_lease(lease)
 
     # -- time -----------------------------------------------------------------------------------------------------------
 
@@ -557,14 +478,12 @@ class Scheduler:
                 self._lose_peer(record.peer, now, "its children cannot reach it, and it says nothing")
 
     def _expire_leases(self, now: float) -> None:
-        for lease in [each for each in self.state.leases.values() if each.until <= now]:
+        for lease in self.state.leases.expire(now):
             task = self.state.tasks[lease.task]
             self.state.counters.leases_expired += 1
             self._note(Notice.LEASE_EXPIRED, task=lease.task, peer=lease.child, text=f"from {lease.parent}")
-            pieces = list(lease.pieces)
-            self._end_lease(lease)
             if task.matcher is not None:
-                for piece in pieces:
+                for piece in lease.pieces:
                     task.matcher.failed(lease.child, lease.lease, piece, now, blame=False)
                 self._grant(task, now)
 
@@ -581,34 +500,3 @@ class Scheduler:
 
 
 _TOO_MANY = "the supernode keeps as many tasks as it can: try again later, or use another supernode"
-
-
-def _bits(pieces: dict[int, bytes]) -> int:
-    bits = 0
-    for piece in pieces:
-        bits |= 1 << piece
-    return bits
-
-
-def _claimed_bits(message: Register) -> int:
-    """What a registration says to have; nothing where the bitmap is not of the length that it names."""
-    if not message.have or message.length is None or message.piece_length <= 0:
-        return 0
-    pieces = max(1, -(-message.length // message.piece_length))
-    try:
-        return PieceSet.from_bytes(pieces, message.have).bits
-    except ValueError:
-        return 0
-
-
-def _split_digests(layout: PieceLayout, message: Seeded) -> dict[int, bytes]:
-    """Each piece's block digests. Raises ValueError, IndexError where they do not fit the layout."""
-    split, at = {}, 0
-    for piece in message.pieces:
-        size = layout.block_count(piece) * DIGEST_BYTES
-        split[piece], at = message.digests[at : at + size], at + size
-        if len(split[piece]) != size:
-            raise ValueError("digests are missing")
-    if at != len(message.digests):
-        raise ValueError("more digests than blocks")
-    return split

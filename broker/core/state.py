@@ -5,6 +5,7 @@ All of it is soft: after a restart it is rebuilt from what peers and the seed sa
 
 from dataclasses import dataclass, field
 
+from broker.core.leases import LeaseBook
 from broker.core.matcher import Matcher
 from wire.errors import ErrorCode
 from wire.messages import Origin, Register, Role, TaskState
@@ -80,18 +81,6 @@ class TaskRecord:
 
 
 @dataclass(slots=True)
-class LeaseRecord:
-    """One grant: a parent feeds a child."""
-
-    lease: int
-    task: str
-    child: str
-    parent: str
-    until: float
-    pieces: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True)
 class Counters:
     """What /metrics shows, beside the state itself. Only ever grows."""
 
@@ -117,9 +106,7 @@ class State:
 
     peers: dict[str, PeerRecord] = field(default_factory=dict)
     tasks: dict[str, TaskRecord] = field(default_factory=dict)
-    leases: dict[int, LeaseRecord] = field(default_factory=dict)
-    #: Leases of each child.
-    leases_of: dict[str, set[int]] = field(default_factory=dict)
+    leases: LeaseBook = field(default_factory=LeaseBook)
     counters: Counters = field(default_factory=Counters)
 
     def received(self) -> dict[Origin, int]:
@@ -145,10 +132,5 @@ class State:
         for peer, told in self.peers.items():
             for task in told.tasks:
                 assert peer in self.tasks[task].members, (task, peer)
-        for number, lease in self.leases.items():
-            assert number in self.leases_of[lease.child]
-            assert lease.task in self.tasks
-            assert lease.pieces
-        for child, numbers in self.leases_of.items():
-            assert numbers, child
-            assert all(self.leases[number].child == child for number in numbers)
+        self.leases.validate()
+        assert all(lease.task in self.tasks for lease in self.leases)

@@ -4,6 +4,7 @@ The store's file is never moved: other peers are still served from it. A reflink
 so the store must be told (`TaskFile.mark_linked`) before one is made.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -37,9 +38,15 @@ def check_output(path: Path) -> None:
     As 1.x: it must not be a folder, and the nearest folder that exists must be writable. Beyond 1.x: a device or a pipe is
     refused, because replacing it (`-o /dev/null`, as root) would break the machine.
     """
-    if path.is_dir():
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise OutputError(f"{path} cannot be written: its name is too long; choose a shorter one") from error
+        mode = stat.S_IFREG
+    if stat.S_ISDIR(mode):
         raise OutputError(f"{path} is a folder: give the output a file's name in it, as {path / 'name'}")
-    if path.exists() and not path.is_file():
+    if not stat.S_ISREG(mode):
         raise OutputError(f"{path} is not a regular file: choose another name for the output")
     ancestor = path.absolute().parent
     while not os.path.lexists(ancestor) and ancestor != ancestor.parent:
@@ -65,7 +72,9 @@ def place_output(content: Path, output: Path) -> Placement:
         raise OutputError(_explained(error, content, output)) from error
     finally:
         # Renaming one name of a file over another of the same file does nothing (rename(2)): then the spare one is left.
-        spare.unlink(missing_ok=True)
+        # Nothing that goes wrong here may hide what went wrong before.
+        with contextlib.suppress(OSError):
+            spare.unlink()
     return placement
 
 

@@ -185,6 +185,21 @@ class SourceReader:
             raise
         return SourceBody(response, answer, target.name, self._limiter, self._clock)
 
+    async def is_current(self, request: SourceRequest, validator: str) -> bool:
+        """Whether the source says that the content with this validator is still what it has: one request, no body read.
+
+        Raises SourceError when the source gives no content at all any more (RFC 9110 §13.1).
+        """
+        name = "If-None-Match" if validator.startswith(('"', "W/")) else "If-Modified-Since"
+        wanted = wanted_range(request.byte_range, 0)
+        response, target = await self._follow(request, (*_range_headers(wanted, ""), (name, validator)))
+        response.close()
+        if response.status in (200, 206):
+            return False
+        if response.status == 304:
+            return True
+        raise status_error(response.status, target.name)
+
     async def close(self) -> None:
         """Close all connections; bodies that are still open end with them. May be called again."""
         if self._session is not None:
@@ -218,6 +233,9 @@ class SourceReader:
         from yarl import URL
 
         proxy, proxy_headers = self._proxy_for(target)
+        if proxy_headers and target.origin[0] == "http":
+            # Without a tunnel the request itself is the proxy's; aiohttp sends `proxy_headers` with CONNECT only.
+            headers = (*headers, *proxy_headers.items())
         tls = await self._tls_context(request) if target.origin[0] == "https" else True
         try:
             return await self._opened_session().get(

@@ -185,9 +185,7 @@ class TaskFile:
 
     def _append(self, record: bytes) -> None:
         try:
-            written = 0
-            while written < len(record):
-                written += os.write(self._journal_fd, record[written:])
+            _write_all(self._journal_fd, record)
         except OSError as error:
             # Half a record would hide all that are written after it.
             os.ftruncate(self._journal_fd, self._journal_bytes)
@@ -227,7 +225,7 @@ class Store:
             _reserve(opened[0], layout.length)
             # The header comes last: without it a content is no content, whatever a kill left of it.
             opened.append(os.open(folder / _JOURNAL, flags | os.O_APPEND, 0o600))
-            os.write(opened[1], encode_header(header))
+            _write_all(opened[1], encode_header(header))
         except OSError as error:
             _close_all(opened)
             self.remove(task)
@@ -316,6 +314,13 @@ def _reserve(fd: int, length: int) -> None:
             raise
         # A file system that cannot reserve: a full disk then shows at a write.
         os.ftruncate(fd, length)
+
+
+def _write_all(fd: int, record: bytes) -> None:
+    written = 0
+    while written < len(record):
+        # A disk that fills up takes a part first, and refuses the next one.
+        written += os.write(fd, record[written:])
 
 
 def _close_all(descriptors: list[int]) -> None:

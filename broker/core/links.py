@@ -1,0 +1,173 @@
+"""What is believed of uplinks: each peer's, and what is usual here. Learned from reports, starting optimistic.
+
+Nobody tells the supernode how fast a cluster's links are, so nothing in the matcher is an absolute rate: a peer is fast
+or slow in relation to `nominal`, the median of what parents were lately seen to upload. Data flows in from reports
+(`observe`) and out as the numbers that the choices use (`derive` writes them onto a peer).
+"""
+
+from collections import deque
+from typing import Final
+
+from broker.core.matcher_settings import LinkSettings
+from broker.core.swarm import Lease, Peer
+
+#: So many reports make a median, and the last so many are looked at.
+_FIRST_SAMPLES: Final = 8
+_SAMPLES: Final = 64
+#: The median is taken again after so many reports; peers are measured by it anew when it has moved by this factor.
+_EVERY: Final = 16
+_MOVED: Final = 1.2
+#: A lease of this share of its child's best one, or less, is held back by its parent and not by the child's own link.
+_CLEARLY_SLOWER: Final = 0.7
+#: A child that receives less than this share of the most it ever did has room on its link.
+_BELOW_PEAK: Final = 0.8
+#: No report makes a parent faster than so many usual ones: a wrong one must not draw the whole swarm to it.
+_MOST: Final = 64.0
+#: From so many times the usual uplink on a peer gets more slots than the usual ones, up to this multiple of them.
+_FAST: Final = 2.0
+_FAST_SLOTS: Final = 4
+
+
+class Links:
+    """The uplinks of one swarm."""
+
+    def __init__(self, nominal_rate: float, piece_length: int, settings: LinkSettings) -> None:
+        if nominal_rate <= 0:
+            raise ValueError(f"a usual uplink of {nominal_rate} bytes/s")
+        self.settings = settings
+        self.nominal = nominal_rate
+        #: Whether `nominal` comes from this swarm, and is not the guess it began with.
+        self.learned = False
+        self.total_known = 0.0
+        self.unknown = 0
+        self._piece_length = max(1, piece_length)
+        self._seen: deque[float] = deque(maxlen=_SAMPLES)
+        self._until_median = _FIRST_SAMPLES
+        self.lease_pieces = settings.lease_pieces
+        self.refill_at = 1
+        self._set_nominal(nominal_rate)
+
+    @property
+    def total(self) -> float:
+        """Bytes per second that all peers together are believed to upload, the seed not counted."""
+        return self.total_known + self.unknown * self.nominal
+
+    @property
+    def piece_s(self) -> float:
+        """Seconds that a usual uplink takes for one piece, with nothing else to do."""
+        return self._piece_length / self.nominal
+
+    def enter(self, peer: Peer, upload_rate: float | None) -> None:
+        """A peer joins. `upload_rate`: bytes per second that it may upload at most; None: nothing is known."""
+        peer.uplink_limit = upload_rate
+        peer.uplink = upload_rate
+        if upload_rate is None:
+            self.unknown += 1
+        else:
+            self.total_known += upload_rate
+        self.derive(peer)
+
+    def leave(self, peer: Peer) -> None:
+        """A peer is gone."""
+        if peer.uplink is None:
+            self.unknown -= 1
+        else:
+            self.total_known -= peer.uplink
+
+    def derive(self, peer: Peer) -> None:
+        """Set what the choices need of a peer: slots, what one lease of it is worth, whether it is slow."""
+        usual = self.settings.upload_slots
+        relative = 1.0 if peer.uplink is None else peer.uplink / self.nominal
+        if peer.is_seed:
+            # One slot more than a usual peer, until it is known how its link compares: the first pieces come one after the
+            # other then, and each can be passed on sooner.
+            known = self.learned and peer.uplink is not None
+            peer.slots = max(1, round((usual + 1) * relative)) if known else usual + 1
+            peer.goodness, peer.weight, peer.slow = 1.0, 1.0, False
+            return
+        peer.goodness = min(1.0, relative)
+        peer.slow = relative < 0.5
+        if relative >= _FAST:
+            peer.slots = min(_FAST_SLOTS * usual, round(usual * relative))
+        else:
+            # 1.3: a peer a little below the usual keeps all its slots.
+            peer.slots = max(1, min(usual, round(1.3 * usual * relative)))
+        peer.weight = min(1.0, relative * usual / peer.slots)
+
+    def observe(self, lease: Lease, rate: float, *, followed: bool) -> bool:
+        """A child received a piece over the lease at `rate` bytes per second. `followed`: while its parent received it.
+
+        Returns whether `nominal` has moved so far that `derive` is due for everybody.
+
+        What a child measures is its parent's share only when nothing else held the piece back. It did where the parent
+        itself waited for the bytes, and where the child's own link was the narrow place: by max-min fairness, a lease that
+        is as fast as the fastest of a full link. Such a sample may only raise the belief.
+        """
+        parent = lease.parent
+        load = len(parent.serving)
+        seen = rate * (lease.shared_by if lease.shared_by > load else load)
+        lease.shared_by = load
+        lease.rate = rate
+        held_back = followed or self._held_back_by_child(lease.child, rate)
+        self._believe(parent, seen, held_back)
+        if followed or parent.is_seed:
+            return False
+        self._seen.append(seen)
+        self._until_median -= 1
+        return self._until_median <= 0 and self._take_median()
+
+    def slow_down(self, peer: Peer) -> None:
+        """The peer kept a child waiting: believe half of it."""
+        self._replace(peer, 0.5 * (self.nominal if peer.uplink is None else min(peer.uplink, self.nominal)))
+
+    def _held_back_by_child(self, child: Peer, rate: float) -> bool:
+        best = total = 0.0
+        for lease in child.fetching:
+            total += lease.rate
+            if lease.rate > best:
+                best = lease.rate
+        if total > child.inbound_peak:
+            child.inbound_peak = total
+        return rate > _CLEARLY_SLOWER * best and total > _BELOW_PEAK * child.inbound_peak
+
+    def _believe(self, parent: Peer, seen: float, held_back: bool) -> None:
+        believed = parent.uplink
+        if self.learned and seen > _MOST * self.nominal and not parent.is_seed:
+            seen = _MOST * self.nominal
+        if parent.uplink_limit is not None and seen > parent.uplink_limit:
+            seen = parent.uplink_limit
+        if believed is None:
+            # A lower bound says nothing of a peer that is held for a usual one already, unless it is above that.
+            if not held_back or parent.is_seed or (self.learned and seen > self.nominal):
+                self._replace(parent, seen)
+        elif seen > believed or not held_back:
+            self._replace(parent, 0.6 * believed + 0.4 * seen)
+
+    def _replace(self, peer: Peer, uplink: float) -> None:
+        if not peer.is_seed:
+            if peer.uplink is None:
+                self.unknown -= 1
+                self.total_known += uplink
+            else:
+                self.total_known += uplink - peer.uplink
+        peer.uplink = uplink
+        if peer.derived_from is None or abs(uplink - peer.derived_from) > 0.1 * peer.derived_from:
+            peer.derived_from = uplink
+            self.derive(peer)
+
+    def _take_median(self) -> bool:
+        self._until_median = _EVERY
+        middle = sorted(self._seen)[len(self._seen) // 2]
+        if middle <= 0 or (self.learned and 1 / _MOVED < middle / self.nominal < _MOVED):
+            return False
+        self.learned = True
+        self._set_nominal(middle)
+        return True
+
+    def _set_nominal(self, rate: float) -> None:
+        self.nominal = rate
+        settings = self.settings
+        lasting = settings.lease_s * rate / settings.upload_slots / self._piece_length
+        self.lease_pieces = min(settings.max_lease_pieces, max(settings.lease_pieces, 1 + int(lasting)))
+        # Refilled when half is used up: a longer lease is topped up by several pieces in one message.
+        self.refill_at = self.lease_pieces // 2

@@ -1,0 +1,310 @@
+"""Roster: the state of one swarm and every step that changes it, each keeping all indexes true. It decides nothing.
+
+choice.py asks it and tells it what to grant; matcher.py tells it what has happened.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from broker.core.idset import IdSet, Rng
+from broker.core.links import Links
+from broker.core.matcher_settings import LinkSettings
+from broker.core.rarity import Rarity
+from broker.core.swarm import Lease, Peer
+from broker.core.zones import Zones
+
+#: Parent id of the seed inside the matcher: no peer has an empty id.
+SEED: Final = ""
+#: No child has more leases than so many times the usual ones, however slow they are.
+_MOST_LEASES: Final = 4
+#: Up to so many pieces a peer is young: it serves fewer at once, so that each of the first copies is done sooner.
+_YOUNG: Final = 3
+#: A peer is behind, or ahead, by this share of the content, and by a few pieces at least.
+_GAP_SHARE: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """`child` is to fetch `piece` from `parent` (SEED: the seed) under the number of their lease."""
+
+    child: str
+    parent: str
+    lease: int
+    piece: int
+
+
+class Roster:
+    """Peers, leases and pieces of one swarm."""
+
+    def __init__(
+        self, pieces: int, links: Links, *, rng: Rng, lease_numbers: Iterator[int], settings: LinkSettings, cut_through: bool
+    ) -> None:
+        self.pieces = pieces
+        self.full = (1 << pieces) - 1
+        self.links = links
+        self.rng = rng
+        self.now = 0.0
+        self.usual_slots = settings.upload_slots
+        self.cut_through = cut_through
+        self.behind_from = max(2.0, _GAP_SHARE * pieces)
+        self.ahead_from = max(3.0, _GAP_SHARE * pieces)
+        self.rarity = Rarity(pieces)
+        #: Of each piece, how many peers have it; `rarity` counts promised copies too.
+        self.verified = [0] * pieces
+        self.seed = Peer(SEED, wants=False, is_seed=True)
+        self.seed_here = False
+        self.seed_sent = 0
+        links.derive(self.seed)
+        self.peers: dict[str, Peer] = {}
+        self.leases: dict[int, Lease] = {}
+        #: Parents with a free slot and something to offer. Always exact.
+        self.free: IdSet[Peer] = IdSet()
+        #: Children with room for a lease. Room depends on everybody's progress, so this is brought up to date in turns.
+        self.needy: IdSet[Peer] = IdSet()
+        #: Children that have and were promised nothing; and all that have pieces to be promised. Always exact.
+        self.empty: IdSet[Peer] = IdSet()
+        self.incomplete: IdSet[Peer] = IdSet()
+        self.zones = Zones(pieces, wanted_entering=(3 * settings.upload_slots + 1) // 2)
+        self.progress_sum = 0.0
+        self.progress_count = 0
+        self.held_sum = 0
+        self.complete = 0
+        #: First pieces of leases, by the time of their grant: their children may offer them a moment later.
+        self.starting: deque[tuple[float, Lease, int]] = deque()
+        #: Pieces that the seed gave first copies of, by time: rescue looks at them later.
+        self.injected: deque[tuple[float, int]] = deque()
+        self.decided: list[Assignment] = []
+        self._numbers = lease_numbers
+
+    # -- questions ------------------------------------------------------------------------------------------------------
+
+    def behind(self, peer: Peer) -> float:
+        """How many pieces the peer is behind the mean of those that are not complete; negative: ahead."""
+        count = self.progress_count
+        return self.progress_sum / count - peer.held - peer.offset if count else 0.0
+
+    def room(self, child: Peer) -> float:
+        """How many more usual leases the child may get: not negative, one more fits. One that is behind gets extra ones."""
+        room = self.usual_slots - child.fetching_weight - 0.5
+        if child.seed_leases and self.seed_is_scarce:
+            room += 1
+        count = self.progress_count
+        if count:
+            behind = self.progress_sum / count - child.held - child.offset
+            if behind > self.behind_from:
+                room += min(2.0, behind / self.behind_from)
+        return room
+
+    @property
+    def seed_is_scarce(self) -> bool:
+        """Whether the seed's uplink is what the swarm waits for: less than two usual ones. Then it must never pause."""
+        return self.seed.slots < 2 * (self.usual_slots + 1)
+
+    def upload_slots(self, parent: Peer) -> int:
+        """How many leases the parent may serve now."""
+        held, slots = parent.held, parent.slots
+        if held > _YOUNG:
+            return slots
+        if held == self.pieces:
+            return min(slots, 2)
+        return max(1, min(slots, 1 + (held - 1) * (slots - 1) // _YOUNG))
+
+    # -- peers ----------------------------------------------------------------------------------------------------------
+
+    def enter(self, peer: Peer, have: int, upload_rate: float | None) -> None:
+        """Take a new peer in."""
+        self.peers[peer.name] = peer
+        peer.have = peer.offers = have
+        peer.held = have.bit_count()
+        peer.idle_since = self.now
+        self.links.enter(peer, upload_rate)
+        self._count_copies(have, +1)
+        self.held_sum += peer.held
+        self.complete += peer.held == self.pieces
+        if peer.wants:
+            peer.want = self.full & ~have
+        if peer.want:
+            peer.offset = self.progress_sum / self.progress_count - peer.held if self.progress_count else 0.0
+            self.progress_sum += peer.held + peer.offset
+            self.progress_count += 1
+        if self.zones.enter(peer):
+            self.zones.rebuild()
+            for each in self.peers.values():
+                self.sync(each)
+        self.sync(peer)
+
+    def leave(self, peer: Peer) -> list[Peer]:
+        """Forget a peer, its copies and its promises. Returns the partners of its leases: they have work to find."""
+        touched: dict[Peer, None] = {}
+        for lease in list(peer.serving):
+            for piece in list(lease.pieces):
+                self.unpromise(lease, piece, touched)
+        for lease in list(peer.fetching):
+            for piece in list(lease.pieces):
+                self.unpromise(lease, piece, touched)
+        del self.peers[peer.name]
+        self._count_copies(peer.have, -1)
+        self.held_sum -= peer.held
+        self.complete -= peer.held == self.pieces
+        if peer.wants and peer.held < self.pieces:
+            self._no_longer_incomplete(peer)
+        self.links.leave(peer)
+        for members in (self.free, self.needy, self.empty, self.incomplete):
+            members.discard(peer)
+        self.zones.leave(peer)
+        touched.pop(peer, None)
+        return list(touched)
+
+    def arrived(self, child: Peer, piece: int) -> None:
+        """The child has verified and stored a piece that it did not have."""
+        bit = 1 << piece
+        child.have |= bit
+        child.offers |= bit
+        child.held += 1
+        self.held_sum += 1
+        self.verified[piece] += 1
+        if not child.wants or child.want & bit:
+            # Nobody had promised it: it came by another way.
+            child.want &= ~bit
+            self.rarity.add(piece)
+            if self.zones.aware:
+                self.zones.gain(child.zone, bit)
+        if child.wants:
+            self.progress_sum += 1.0
+            if child.held == self.pieces:
+                self._no_longer_incomplete(child)
+        if child.held == self.pieces:
+            self.complete += 1
+
+    def _no_longer_incomplete(self, peer: Peer) -> None:
+        self.progress_count -= 1
+        # From 0 again when nobody is left: rounding errors of offsets do not add up over a long task.
+        self.progress_sum = self.progress_sum - peer.held - peer.offset if self.progress_count else 0.0
+
+    def _count_copies(self, bits: int, change: int) -> None:
+        count = self.rarity.add if change > 0 else self.rarity.remove
+        while bits:
+            lowest = bits & -bits
+            piece = lowest.bit_length() - 1
+            count(piece)
+            self.verified[piece] += change
+            bits ^= lowest
+
+    def sync(self, peer: Peer) -> None:
+        """Put the peer into the sets that it belongs to."""
+        if peer.is_seed:
+            return
+        slots = peer.slots if peer.held > _YOUNG else self.upload_slots(peer)
+        free = peer.offers != 0 and len(peer.serving) < slots
+        want = peer.want
+        needy = want != 0 and len(peer.fetching) < _MOST_LEASES * self.usual_slots and self.room(peer) >= 0
+        self.free.put(peer, free)
+        self.needy.put(peer, needy)
+        self.incomplete.put(peer, want != 0)
+        self.empty.put(peer, want == self.full)
+        if self.zones.aware:
+            peer.zone.free.put(peer, free)
+            peer.zone.needy.put(peer, needy)
+
+    # -- leases ---------------------------------------------------------------------------------------------------------
+
+    def open_lease(self, parent: Peer, child: Peer) -> Lease:
+        """A new lease between two, with nothing promised yet: promise something before anything else happens."""
+        number = next(self._numbers)
+        lease = self.leases[number] = Lease(number, parent, child)
+        parent.serving[lease] = None
+        child.fetching[lease] = None
+        child.fetching_weight += lease.weight
+        lease.shared_by = len(parent.serving)
+        if parent.is_seed:
+            child.seed_leases += 1
+        if self.zones.aware:
+            self.zones.opened(lease)
+        return lease
+
+    def close_lease(self, lease: Lease) -> None:
+        """Nothing of it is outstanding and nothing more is wanted of it: both ends have a slot again. They need `sync`."""
+        parent, child = lease.parent, lease.child
+        del self.leases[lease.number]
+        del parent.serving[lease]
+        del child.fetching[lease]
+        if parent.is_seed:
+            child.seed_leases -= 1
+        if child.fetching:
+            child.fetching_weight -= lease.weight
+        else:
+            child.fetching_weight = 0.0
+            child.idle_since = self.now
+        if self.zones.aware:
+            self.zones.closed(lease)
+
+    def promise(self, lease: Lease, piece: int) -> None:
+        """Add a piece to a lease."""
+        child, parent, bit = lease.child, lease.parent, 1 << piece
+        child.want ^= bit
+        child.promised += 1
+        lease.pieces.append(piece)
+        copies = self.rarity.add(piece)
+        if parent.is_seed:
+            self.seed_sent += 1
+            if copies == 1:
+                self.injected.append((self.now, piece))
+        elif not parent.have & bit:
+            lease.following |= bit
+        if self.zones.aware:
+            self.zones.gain(child.zone, bit)
+        if self.cut_through and len(lease.pieces) == 1:
+            self.starting.append((self.now, lease, piece))
+        self.decided.append(Assignment(child.name, parent.name, lease.number, piece))
+
+    def keep_promise(self, lease: Lease, piece: int) -> None:
+        """The piece has come over the lease; its child fetches the lease's next one now, and may pass that on."""
+        lease.pieces.remove(piece)
+        lease.following &= ~(1 << piece)
+        lease.child.promised -= 1
+        if lease.pieces:
+            self.offer_start(lease, lease.pieces[0])
+
+    def offer_start(self, lease: Lease, piece: int) -> bool:
+        """The child receives the piece now: it can pass its blocks on, unless they come too slowly to hold a slot for.
+
+        Returns whether the child has something more to offer by that.
+        """
+        bit = 1 << piece
+        if not self.cut_through or lease.parent.slow or lease.child.offers & bit:
+            return False
+        lease.child.offers |= bit
+        return True
+
+    def unpromise(self, lease: Lease, piece: int, touched: dict[Peer, None]) -> None:
+        """A promise will not be kept, and none that waits for it: who was to get the piece while this child got it.
+
+        A promised piece is rooted in somebody who has it, always; so nobody waits for a peer that waits for himself. Adds
+        the peers whose slots or wishes change to `touched`; they need `sync`.
+        """
+        broken = [(lease, piece)]
+        while broken:
+            lease, piece = broken.pop()
+            if piece not in lease.pieces:
+                continue
+            child, bit = lease.child, 1 << piece
+            lease.pieces.remove(piece)
+            lease.following &= ~bit
+            child.promised -= 1
+            if lease.parent.is_seed:
+                self.seed_sent -= 1
+            if not child.have & bit:
+                child.want |= bit
+                child.offers &= ~bit
+                self.rarity.remove(piece)
+                if self.zones.aware:
+                    self.zones.lose(child.zone, piece)
+                broken += [(other, piece) for other in child.serving if other.following & bit]
+            if not lease.pieces:
+                self.close_lease(lease)
+            elif self.cut_through:
+                self.offer_start(lease, lease.pieces[0])
+            touched[child] = None
+            touched[lease.parent] = None
