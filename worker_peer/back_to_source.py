@@ -65,11 +65,14 @@ async def read_missing(
         while len(left):
             first = next(iter(left))
             stop = next(piece for piece in _after(first, left))
+            before = len(left)
             body = await source.open(source_request(request), offset=file.layout.piece_span(first)[0])
             try:
                 await _read_run(body, file, left, stop, executor, came)
             finally:
                 await body.close()
+            if len(left) == before:
+                raise SourceError(ErrorCode.SOURCE_CHANGED, "the source ends before the content does: try again")
         content = await loop.run_in_executor(executor, digest_file, file, request.md5 is not None)
     except SourceError as error:
         return SourceOutcome(code=error.code, status=error.status, message=str(error))

@@ -85,22 +85,23 @@ class SharedContent:
 
     async def read_some(self, start: int, stop: int) -> memoryview:
         """Bytes from `start` on that are here now, at least one. Raises DownloadFailed."""
-        file, arrival = self.file, self.arrival
-        assert file is not None
-        assert arrival is not None
-        layout = arrival.layout
-        # The last block is kept back until the whole content's digest is right: a body is complete only if it is right.
-        tail_at = layout.block_span(layout.piece_count - 1, layout.block_count(layout.piece_count - 1) - 1)[0]
         limit = min(stop, start + _CHUNK_BYTES)
         end = start
 
         def reached() -> bool:
             nonlocal end
+            arrival = self.arrival  # another one when the content has been cut anew
+            assert arrival is not None
+            layout, last = arrival.layout, arrival.layout.piece_count - 1
+            # The last block is kept back until the whole content's digest is right: a body is complete only if it is right.
+            tail_at = layout.block_span(last, layout.block_count(last) - 1)[0]
             allowed = limit if self.digest is not None else min(limit, tail_at)
             end = arrival.ready_until(start, allowed) if allowed > start else start
             return end > start
 
         await self.wait_until(reached)
+        file = self.file
+        assert file is not None
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, file.read, start, end - start)
         except (ContentChanged, OSError, ValueError) as error:

@@ -155,10 +155,12 @@ class ControlServer:
 
     async def _serve(self, identity: bytes, client: _Client, asked: Download) -> None:
         request = _request(asked)
+        client.placed = asyncio.Event()
         if asked.total_rate:
             self._set_total_rate(asked.total_rate)
         try:
             client.reader = await self._open_content(request)
+            self._say(identity, self._progress(client.reader))
             reporter = self._background.spawn(self._report(identity, client.reader), "progress")
             try:
                 path = await client.reader.whole()
@@ -183,10 +185,13 @@ class ControlServer:
 
     async def _report(self, identity: bytes, reader: ContentReader) -> None:
         while True:
-            received = tuple(reader.received.by_origin[origin] for origin in Origin)
-            progress = Progress(task=reader.task, supernode=reader.supernode, length=reader.length, received=received)
-            self._say(identity, progress)
             await asyncio.sleep(_PROGRESS_S)
+            self._say(identity, self._progress(reader))
+
+    @staticmethod
+    def _progress(reader: ContentReader) -> Progress:
+        received = tuple(reader.received.by_origin[origin] for origin in Origin)
+        return Progress(task=reader.task, supernode=reader.supernode, length=reader.length, received=received)
 
 
 def _request(asked: Download) -> DownloadRequest:

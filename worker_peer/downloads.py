@@ -21,22 +21,22 @@ from worker_peer.config import PeerConfig
 from worker_peer.content import ContentReader, SharedContent
 from worker_peer.core.arrival import Arrival
 from worker_peer.core.fetching import Done, Lost
-from worker_peer.core.session import (
+from worker_peer.core.session import Session, SessionSettings, SessionState
+from worker_peer.core.session_effects import (
     Effect,
-    Event,
     Fail,
     FetchPieces,
     Finish,
-    LeaseGiven,
-    PieceCame,
-    PieceLost,
     PrepareFile,
     ReadFromSource,
     RegisterTask,
     ReportPieces,
-    Session,
-    SessionSettings,
-    SessionState,
+)
+from worker_peer.core.session_events import (
+    Event,
+    LeaseGiven,
+    PieceCame,
+    PieceLost,
     SourceEnded,
     StoreOpened,
     StorePrepared,
@@ -163,7 +163,8 @@ class Downloads:
             event = StoreOpened(layout=file.layout, have=have, piece_digests=digests, digest=file.digest)
             self._happened(download, event)
             if download.session.state is not SessionState.FAILED and download.session.have is not None:
-                self._share(download, file, download.session.have)
+                # Of an older content perhaps: readers see it when the supernode has named the same length.
+                self._share(download, file, download.session.have, known=download.session.wanted_digest is not None)
         if download.link is None and download.session.state is SessionState.REGISTERING:
             self._happened(download, StoreRefused(code=ErrorCode.NO_SUPERNODE, message=_NO_SUPERNODE))
 
@@ -310,7 +311,10 @@ class Downloads:
 
     def _happened(self, download: _Download, event: Event) -> None:
         """Give an event to the session, do what it wants, and re-arm its timer."""
-        for effect in download.session.handle(event, self._clock.now()):
+        effects = download.session.handle(event, self._clock.now())
+        if download.session.state is SessionState.SWARMING and download.content.arrival is None and download.file is not None:
+            self._show(download, download.file, PieceSet(download.file.layout.piece_count), download.session.content_type)
+        for effect in effects:
             self._do(download, effect)
         if download.timer is not None:
             download.timer.cancel()
@@ -379,9 +383,9 @@ class Downloads:
     def _report(self, download: _Download, effect: ReportPieces) -> None:
         """Reports of one moment travel in one message."""
         link = download.link
-        for lease, piece, _ in effect.done:
+        for _, piece, _ in effect.done:
             arrival = download.content.arrival
-            if lease == 0 and arrival is not None and piece not in arrival.have:
+            if arrival is not None and piece not in arrival.have:
                 self.exchange.piece_available(download.session.task, piece)  # adopted from the disk
                 self.received[Origin.DISK] += download.content.came(piece, Origin.DISK)
         if link is None:
@@ -424,9 +428,14 @@ class Downloads:
         """Blocking."""
         return self._store.create(task, effect.layout, content_type=effect.content_type)
 
-    def _share(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str = "") -> None:
+    def _share(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str = "", *, known: bool = True) -> None:
         download.file = file
         self.exchange.share(download.session.task, file, have, rate=download.request.rate)
+        if known:
+            self._show(download, file, have, content_type)
+
+    def _show(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str) -> None:
+        """Readers may begin."""
         download.content.ready(file, Arrival(file.layout, have.copy()), content_type or file.content_type)
         for piece in have:
             self.received[Origin.DISK] += download.content.came(piece, Origin.DISK)

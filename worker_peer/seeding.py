@@ -254,15 +254,14 @@ class _Reading:
                 await loop.run_in_executor(seeding._executor, spool.write, chunk)
                 length += len(chunk)
             await loop.run_in_executor(seeding._executor, spool.close)
+            seeding.source_bytes += body.bytes_read
         except BaseException as error:
             spool.close()
             path.unlink(missing_ok=True)
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise StoreFull(path, length, seeding._store.free_bytes()) from None
             raise
-        finally:
-            seeding.source_bytes += body.bytes_read
-            await body.close()
+        await body.close()
         return _Spooled(path, length, body.content_type, seeding._executor)
 
     def _create(self, layout: PieceLayout) -> TaskFile:

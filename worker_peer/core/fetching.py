@@ -89,8 +89,8 @@ class _Parent:
     name: str
     credit: Credit = field(default_factory=Credit)
     jobs: deque[Job] = field(default_factory=deque)
-    #: (task, piece, first block) -> (blocks, bytes): asked for and not here yet.
-    asked: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
+    #: (task, piece, first block) -> (blocks, bytes, for whom): asked for and not here yet.
+    asked: dict[tuple[str, int, int], tuple[int, int, Job]] = field(default_factory=dict)
     rate: float = 0.0
     heard_at: float = 0.0
     heard_bytes: int = 0
@@ -127,8 +127,12 @@ class Fetching:
         if not at.asked:
             at.heard_at = now
         for piece, digests in wanted:
-            if (task, piece) in self._jobs:
-                self._drop(self._jobs[task, piece])
+            known = self._jobs.get((task, piece))
+            if known is not None and (known.parent, known.digests) == (parent, digests):
+                known.lease = lease  # granted again while it comes: it goes on
+                continue
+            if known is not None:
+                self._drop(known)
             job = Job(task, lease, piece, parent, layout, digests, layout.block_count(piece))
             self._jobs[task, piece] = job
             at.jobs.append(job)
@@ -159,6 +163,9 @@ class Fetching:
         """Ask for what is left of a piece. False: the parent's credit or a limit is used up."""
         run = max(job.layout.block_length, min(_MAX_RUN_BYTES, int(parent.rate * _RUN_S))) // job.layout.block_length
         while job.next_block < job.blocks:
+            key = (job.task, job.piece, job.next_block)
+            if key in parent.asked:
+                return True  # for a job that is no more: its answer must not be taken for this one's
             count = min(run, job.blocks - job.next_block)
             _, size = job.layout.run_span(job.piece, job.next_block, count)
             if not parent.credit.allows(size):
@@ -171,7 +178,7 @@ class Fetching:
             parent.credit.spend(size)
             if not parent.asked:
                 parent.heard_at = now
-            parent.asked[job.task, job.piece, job.next_block] = (count, size)
+            parent.asked[key] = (count, size, job)
             if job.first_asked_at is None:
                 job.first_asked_at = now
             out.append(Ask(parent.name, GetBlocks(task=job.task, piece=job.piece, first=job.next_block, count=count)))
@@ -183,10 +190,14 @@ class Fetching:
     def expects(self, parent: str, message: Blocks, size: int, now: float) -> Job | None:
         """The piece that these blocks belong to; None when they were not asked for, or not with this length."""
         at = self._parents.get(parent)
-        asked = at.asked.pop((message.task, message.piece, message.first), None) if at is not None else None
+        key = (message.task, message.piece, message.first)
+        asked = at.asked.get(key) if at is not None else None
         if at is None or asked is None:
             return None
-        count, wanted = asked
+        count, wanted, job = asked
+        if (message.count, size) != (count, wanted):
+            return None  # no answer to what was asked, which stays open: without one the parent stalls
+        del at.asked[key]
         at.credit.give_back(wanted)
         elapsed = now - at.heard_at
         at.heard_at = now
@@ -195,10 +206,7 @@ class Fetching:
             at.rate = seen if at.rate == 0 else 0.8 * at.rate + 0.2 * seen
         # Enough credit for a fifth of a second: the pipe stays full on any path that a data centre has.
         at.credit.limit = max(at.credit.limit, min(int(at.rate * 0.2), 16 << 20))
-        job = self._jobs.get((message.task, message.piece))
-        if job is None or job.parent != parent or (message.count, size) != (count, wanted):
-            return None
-        return job
+        return job if self._jobs.get((message.task, message.piece)) is job else None
 
     def stored(self, job: Job, count: int, now: float) -> list[Fate]:
         """So many blocks of the piece are verified and stored."""
@@ -285,5 +293,5 @@ class Fetching:
             assert (job.task, job.piece) == (task, piece)
             assert job in self._parents[job.parent].jobs
         for parent in self._parents.values():
-            assert parent.credit.in_flight == sum(size for _, size in parent.asked.values())
+            assert parent.credit.in_flight == sum(size for _, size, _ in parent.asked.values())
             assert all(self._jobs.get((job.task, job.piece)) is job for job in parent.jobs)

@@ -10,13 +10,38 @@ in their order. The states and what leads from one to the next:
                                    FAILED ◄──────cannot be had───────── BACK_TO_SOURCE ──all here, digest right──► COMPLETE
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import accumulate
 
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
-from wire.messages import MAX_PIECES_PER_MESSAGE, Lease, Origin, PieceFailure, Task, TaskState
-from wire.pieces import PieceLayout
+from wire.messages import MAX_PIECES_PER_MESSAGE, Lease, Task, TaskState
+from wire.pieces import DIGEST_BYTES, PieceLayout
+from worker_peer.core.session_effects import (
+    Effect,
+    Fail,
+    FetchPieces,
+    Finish,
+    PrepareFile,
+    ReadFromSource,
+    RegisterTask,
+    ReportPieces,
+)
+from worker_peer.core.session_events import (
+    Event,
+    LeaseGiven,
+    PieceCame,
+    PieceLost,
+    SourceEnded,
+    StoreOpened,
+    StorePrepared,
+    StoreRefused,
+    SupernodeDown,
+    SupernodeUp,
+    TaskTold,
+    Tick,
+)
 
 
 class SessionState(Enum):
@@ -28,178 +53,6 @@ class SessionState(Enum):
     BACK_TO_SOURCE = auto()
     COMPLETE = auto()
     FAILED = auto()
-
-
-# What happens ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreOpened:
-    """The store has been asked for the task: what it holds, re-verified. `layout` None: nothing."""
-
-    layout: PieceLayout | None = None
-    have: PieceSet | None = None
-    #: Block digests of each piece in `have`.
-    piece_digests: dict[int, bytes] = field(default_factory=dict)
-    #: sha256 of the content, when it was complete and right once.
-    digest: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorePrepared:
-    """The file for the content is there."""
-
-    have: PieceSet
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreRefused:
-    """The file for the content cannot be had."""
-
-    code: ErrorCode
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class SupernodeUp:
-    """A supernode has welcomed this peer (again)."""
-
-
-@dataclass(frozen=True, slots=True)
-class SupernodeDown:
-    """The supernode does not answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskTold:
-    """The supernode told the task's state."""
-
-    told: Task
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseGiven:
-    """The supernode granted pieces."""
-
-    lease: Lease
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PieceCame:
-    """A piece is verified and stored. `lease` 0: from the source or the disk."""
-
-    piece: int
-    lease: int = 0
-    rate: float = 0.0
-    origin: Origin = Origin.PEER
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PieceLost:
-    """A leased piece did not come."""
-
-    piece: int
-    lease: int
-    failure: PieceFailure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceEnded:
-    """Reading from the source has ended. `code` None: every piece asked for is here, and `digest` is the content's."""
-
-    digest: str | None = None
-    code: ErrorCode | None = None
-    status: int = 0
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A deadline has passed."""
-
-
-Event = (
-    StoreOpened
-    | StorePrepared
-    | StoreRefused
-    | SupernodeUp
-    | SupernodeDown
-    | TaskTold
-    | LeaseGiven
-    | PieceCame
-    | PieceLost
-    | SourceEnded
-    | Tick
-)
-
-
-# What is to be done ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegisterTask:
-    """Tell the supernode that this task is wanted (or, `serves_only`, offered), and which pieces are here."""
-
-    have: PieceSet | None
-    layout: PieceLayout | None
-    serves_only: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareFile:
-    """Make the file for the content; with `anew`, whatever is there under this task is wrong and goes."""
-
-    layout: PieceLayout
-    content_type: str
-    anew: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchPieces:
-    """Fetch the lease's pieces from its parent. `digests[i]` belongs to `pieces[i]`."""
-
-    lease: int
-    parent: str
-    endpoint: str
-    hint_endpoint: str
-    pieces: tuple[int, ...]
-    digests: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportPieces:
-    """Tell the supernode what became of pieces."""
-
-    done: tuple[tuple[int, int, float], ...] = ()
-    failed: tuple[tuple[int, int, PieceFailure], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadFromSource:
-    """Read these pieces from the source, then check the whole content against the digest (None: none is known)."""
-
-    pieces: PieceSet
-    digest: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
-    """The content is complete and right: note its digest, let readers have its end."""
-
-    digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fail:
-    """The content cannot be had: tell the readers. With `discard` what is stored of it is wrong and goes."""
-
-    code: ErrorCode
-    message: str
-    status: int = 0
-    discard: bool = False
-
-
-Effect = RegisterTask | PrepareFile | FetchPieces | ReportPieces | ReadFromSource | Finish | Fail
 
 
 @dataclass(slots=True, kw_only=True)
@@ -339,6 +192,8 @@ class Session:
 
     def _on_task_told(self, told: Task, now: float) -> list[Effect]:
         self._asked_at = now
+        if self.state is SessionState.OPENING:
+            return []  # of an earlier registration: this one's answer is still to come
         if told.state is TaskState.DEAD:
             return self._on_dead(told)
         if told.length is None or self.state is SessionState.COMPLETE:
@@ -406,18 +261,13 @@ class Session:
 
     def _on_lease(self, lease: Lease) -> list[Effect]:
         if self.state in (SessionState.COMPLETE, SessionState.BACK_TO_SOURCE):
-            return [ReportPieces(done=tuple((lease.lease, piece, 0.0) for piece in lease.pieces))] if self._is_full else []
+            known = self._pieces_of(lease, self.layout) if self._is_full and self.layout is not None else []
+            return self._told_done([(lease.lease, piece, 0.0) for piece, _ in known])
         if self.state is not SessionState.SWARMING or self.layout is None or self.have is None:
             self._waiting.append(lease)
             return []
-        wanted, digests, held, at = [], [], [], 0
-        for piece in lease.pieces:
-            if piece >= self.layout.piece_count:
-                return []  # not of this content's cut: the supernode will hear of it by the lease's end
-            size = self.layout.block_count(piece) * 32
-            digest, at = lease.digests[at : at + size], at + size
-            if len(digest) != size:
-                return []
+        wanted, digests, held = [], [], []
+        for piece, digest in self._pieces_of(lease, self.layout):
             if self._candidates.pop(piece, None) == digest:
                 self.have.add(piece)
                 self.promised.pop(piece, None)
@@ -440,6 +290,15 @@ class Session:
                 )
             )
         return effects + self._completed()
+
+    @staticmethod
+    def _pieces_of(lease: Lease, layout: PieceLayout) -> list[tuple[int, bytes]]:
+        """The lease's pieces with their digests; none when they are not of this cut: its end will tell the supernode."""
+        sizes = [layout.block_count(piece) * DIGEST_BYTES for piece in lease.pieces if piece < layout.piece_count]
+        if len(sizes) != len(lease.pieces) or sum(sizes) != len(lease.digests):
+            return []
+        ends = accumulate(sizes)
+        return [(piece, lease.digests[end - size : end]) for piece, size, end in zip(lease.pieces, sizes, ends, strict=True)]
 
     # -- pieces ---------------------------------------------------------------------------------------------------------
 

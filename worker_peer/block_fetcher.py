@@ -1,0 +1,296 @@
+"""Fetches blocks from parents: a DEALER to each, and the SUB that hears what they have.
+
+Driver, used by the exchange's thread only. What to ask of whom is decided in core/fetching.py; here blocks are received,
+verified and written.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from wire.framing import to_frames
+from wire.messages import Blocks, Have, NoBlocks, PieceFailure
+from worker_peer.core.fetching import Done, Fate, Fetching, Job
+from worker_peer.core.hints import Hints
+from worker_peer.data_socket import TURN, count, prepare, understood
+from worker_peer.host.digests import block_digest
+from worker_peer.host.limits import TokenBucket
+from worker_peer.host.store import StoreFull
+from worker_peer.shared_contents import SharedFiles
+
+#: A parent's connection without work is closed after so long.
+_IDLE_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetcherHandlers:
+    """Whom the fetcher tells. Called on the exchange's thread."""
+
+    #: What became of a leased piece.
+    on_fate: Callable[[Fate], None]
+    #: Blocks (task, piece, first, count) are verified and stored.
+    on_blocks: Callable[[str, int, int, int], None]
+    #: A content's file cannot be written any more.
+    on_broken: Callable[[str, Exception], None]
+
+
+@dataclass(slots=True)
+class _Link:
+    """A connection to one parent."""
+
+    dealer: zmq.Socket[bytes]
+    monitor: zmq.Socket[bytes]
+    endpoint: str
+    hint_endpoint: str
+    used_at: float
+
+
+class BlockFetcher:
+    """The child's sockets."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        *,
+        poller: zmq.Poller,
+        total_rate: int,
+        files: SharedFiles,
+        refused: dict[str, int],
+        handlers: FetcherHandlers,
+    ) -> None:
+        self.total = TokenBucket(total_rate)
+        #: Bytes received, by parent.
+        self.received_bytes: Counter[str] = Counter()
+        self.subscriber = context.socket(zmq.SUB)
+        prepare(self.subscriber)
+        self._context = context
+        self._poller = poller
+        self._files = files
+        self._refused = refused
+        self._handlers = handlers
+        self._subscribed: set[str] = set()
+        self._links: dict[str, _Link] = {}
+        self._hints = Hints()
+        self._fetching = Fetching(self._wait_for, self._hints.holders)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for parent in list(self._links):
+            self._hang_up(parent)
+        self.subscriber.close(0)
+
+    def next_deadline(self) -> float | None:
+        """When there is something to do although no message comes."""
+        return self._fetching.next_deadline()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there are connections that may become idle."""
+        return bool(self._links)
+
+    def leases(self) -> frozenset[int]:
+        """Leases with pieces on their way."""
+        return frozenset(self._fetching.leases())
+
+    # -- what to fetch --------------------------------------------------------------------------------------------------
+
+    def fetch(
+        self,
+        task: str,
+        lease: int,
+        parent: str,
+        endpoint: str,
+        hint_endpoint: str,
+        pieces: list[tuple[int, bytes]],
+        now: float,
+    ) -> None:
+        """Fetch pieces (number, digests of its blocks) from a parent."""
+        shared = self._files.get(task)
+        if shared is None:
+            return
+        self._connect(parent, endpoint, hint_endpoint, now)
+        if task not in self._subscribed:
+            self.subscriber.subscribe(task.encode())
+            self._subscribed.add(task)
+        for piece, _ in pieces:
+            shared.partial[piece] = 0  # asked of this peer, it is on its way
+        self._fetching.lease(task, lease, parent, shared.file.layout, pieces, now)
+
+    def stop(self, task: str) -> None:
+        """Ask for nothing more of the task."""
+        self._fetching.drop_task(task)
+
+    def forget(self, task: str) -> None:
+        """The task is gone."""
+        self._fetching.drop_task(task)
+        self._hints.drop_task(task)
+        if task in self._subscribed:
+            self.subscriber.unsubscribe(task.encode())
+            self._subscribed.discard(task)
+
+    def _wait_for(self, task: str, size: int, now: float) -> float:
+        """How long `size` bytes of the task must wait for its limit and the host's; 0: they have been taken."""
+        shared = self._files.get(task)
+        if shared is None:
+            return 0.0
+        wait = max(shared.bucket.ready_in(now), self.total.ready_in(now))
+        if wait > 0:
+            return wait
+        shared.bucket.take(size, now)
+        self.total.take(size, now)
+        return 0.0
+
+    def ask(self, now: float) -> None:
+        """Send the requests that credit and limits allow, and give up parents that owe an answer for too long."""
+        for parent in self._fetching.stalled(now):
+            self._lose(parent, PieceFailure.STALLED)
+        for ask in self._fetching.asks(now):
+            link = self._links.get(ask.parent)
+            if link is None:
+                self._lose(ask.parent, PieceFailure.GONE)
+                continue
+            link.used_at = now
+            try:
+                link.dealer.send_multipart(to_frames(ask.request), zmq.NOBLOCK)
+            except zmq.ZMQError:
+                self._lose(ask.parent, PieceFailure.GONE)
+
+    # -- what comes -----------------------------------------------------------------------------------------------------
+
+    def receive(self, ready: dict[object, int], now: Callable[[], float]) -> None:
+        """Take what has come on the sockets that are ready."""
+        if self.subscriber in ready:
+            self._receive_hints()
+        for parent, link in list(self._links.items()):
+            if link.monitor in ready:
+                self._watch(parent, link)
+            if link.dealer in ready and parent in self._links:
+                self._receive_blocks(parent, link, now)
+
+    def _receive_blocks(self, parent: str, link: _Link, now: Callable[[], float]) -> None:
+        for _ in range(TURN):
+            try:
+                frames = link.dealer.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            received = understood([frame.buffer for frame in frames], self._refused)
+            if received is None:
+                continue
+            link.used_at = now()
+            match received.message:
+                case Blocks() if received.payload is not None:
+                    self._take(parent, received.message, received.payload, link.used_at)
+                case NoBlocks():
+                    self._tell(self._fetching.refused(parent, received.message.task, received.message.piece))
+                case _:
+                    count(self._refused, "unexpected_kind")
+
+    def _take(self, parent: str, message: Blocks, payload: memoryview, now: float) -> None:
+        """Verify what came and store it."""
+        job = self._fetching.expects(parent, message, len(payload), now)
+        shared = self._files.get(message.task)
+        if job is None or shared is None:
+            count(self._refused, "not_asked_for")
+            return
+        self.received_bytes[parent] += len(payload)
+        if not _right(job, message, payload):
+            count(self._refused, "wrong_digest")
+            self._tell(self._fetching.wrong(job))
+            return
+        try:
+            shared.file.write(job.layout.block_span(message.piece, message.first)[0], payload)
+            fates = self._fetching.stored(job, message.count, now)
+            for fate in fates:
+                if isinstance(fate, Done):
+                    shared.file.commit(fate.piece, fate.digests)
+        except (StoreFull, OSError, ValueError) as error:
+            self._handlers.on_broken(message.task, error)
+            return
+        if not fates:
+            shared.add_blocks(message.piece, message.first, message.count)
+        self._handlers.on_blocks(message.task, message.piece, message.first, message.count)
+        self._tell(fates)
+
+    def _tell(self, fates: list[Fate]) -> None:
+        for fate in fates:
+            shared = self._files.get(fate.task)
+            if shared is not None and not isinstance(fate, Done):
+                shared.partial.pop(fate.piece, None)
+            self._handlers.on_fate(fate)
+
+    def _receive_hints(self) -> None:
+        for _ in range(TURN):
+            try:
+                _topic, *frames = self.subscriber.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            received = understood(frames, self._refused)
+            if received is not None and isinstance(received.message, Have) and received.message.task in self._files:
+                self._hints.note(received.message.task, received.message.peer, received.message.pieces)
+
+    # -- parents that come and go ---------------------------------------------------------------------------------------
+
+    def _connect(self, parent: str, endpoint: str, hint_endpoint: str, now: float) -> None:
+        link = self._links.get(parent)
+        if link is not None and link.endpoint == endpoint:
+            link.used_at = now
+            return
+        if link is not None:
+            self._lose(parent, PieceFailure.GONE)
+        dealer = self._context.socket(zmq.DEALER)
+        prepare(dealer)
+        dealer.setsockopt(zmq.RECONNECT_IVL, -1)  # a parent that hung up is left; the supernode names another
+        monitor = dealer.get_monitor_socket(
+            zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_CONNECT_RETRIED
+        )
+        dealer.connect(endpoint)
+        self._links[parent] = _Link(dealer, monitor, endpoint, hint_endpoint, now)
+        self._poller.register(dealer, zmq.POLLIN)
+        self._poller.register(monitor, zmq.POLLIN)
+        if hint_endpoint:
+            self.subscriber.connect(hint_endpoint)
+
+    def _watch(self, parent: str, link: _Link) -> None:
+        """A connection's own events: a parent that died is known at once, not after a silence."""
+        if link.monitor.poll(0):
+            recv_monitor_message(link.monitor)
+            self._lose(parent, PieceFailure.GONE)
+
+    def _lose(self, parent: str, failure: PieceFailure) -> None:
+        self._hints.drop_peer(parent)
+        self._hang_up(parent)
+        self._tell(self._fetching.parent_gone(parent, failure))
+
+    def _hang_up(self, parent: str) -> None:
+        link = self._links.pop(parent, None)
+        if link is None:
+            return
+        self._poller.unregister(link.dealer)
+        self._poller.unregister(link.monitor)
+        link.dealer.disable_monitor()
+        link.monitor.close(0)
+        link.dealer.close(0)
+        if link.hint_endpoint:
+            self.subscriber.disconnect(link.hint_endpoint)
+
+    def close_idle(self, now: float) -> None:
+        """Hang up on parents that have had nothing to do for long."""
+        for parent in self._fetching.idle_parents():
+            link = self._links.get(parent)
+            if link is None or now - link.used_at > _IDLE_S:
+                self._hang_up(parent)
+                self._fetching.forget(parent)
+
+
+def _right(job: Job, message: Blocks, payload: memoryview) -> bool:
+    """Whether each block of the payload has its digest."""
+    block_length = job.layout.block_length
+    for number in range(message.count):
+        block = payload[number * block_length : (number + 1) * block_length]
+        if block_digest(block) != job.digest(message.first + number):
+            return False
+    return True
