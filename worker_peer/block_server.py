@@ -18,6 +18,8 @@ from worker_peer.shared_contents import SharedFiles
 
 #: Payload bytes handed to ZeroMQ in one turn, at most.
 _TURN_BYTES: Final = 16 << 20
+#: Hints are told this often.
+_HINT_EVERY_S: Final = 1.0
 
 
 class BlockServer:
@@ -57,6 +59,9 @@ class BlockServer:
         self._upload = TokenBucket(upload_rate)
         self._serving = Serving(self._presence)
         self._waits_until: float | None = None
+        #: Pieces that no hint has told yet, by task; and when they are told.
+        self._untold: dict[str, list[int]] = {}
+        self._tells_at: float | None = None
 
     def close(self) -> None:
         """Close the sockets."""
@@ -65,7 +70,7 @@ class BlockServer:
 
     def next_deadline(self) -> float | None:
         """When there is something to do although no message comes."""
-        times = [time for time in (self._serving.next_deadline(), self._waits_until) if time is not None]
+        times = [time for time in (self._serving.next_deadline(), self._waits_until, self._tells_at) if time is not None]
         return min(times, default=None)
 
     # -- requests -------------------------------------------------------------------------------------------------------
@@ -108,6 +113,8 @@ class BlockServer:
 
     def serve(self, now: float) -> None:
         """Answer requests in their order, as far as the upload limit allows, and not so many that fetching waits long."""
+        if self._tells_at is not None and now >= self._tells_at:
+            self._tell_hints()
         self._waits_until = None
         handed = 0
         while handed < _TURN_BYTES:
@@ -151,11 +158,20 @@ class BlockServer:
             return False
         return True
 
-    def publish(self, task: str, pieces: list[int]) -> None:
-        """Tell who listens which pieces are served now. May be lost: a hint."""
-        for at in range(0, len(pieces), MAX_PIECES_PER_MESSAGE):
-            hint = Have(task=task, peer=self._peer_id, pieces=tuple(pieces[at : at + MAX_PIECES_PER_MESSAGE]))
-            try:
-                self._publisher.send_multipart([task.encode(), *to_frames(hint)], zmq.NOBLOCK)
-            except zmq.Again:
-                return
+    # -- hints ----------------------------------------------------------------------------------------------------------
+
+    def publish(self, task: str, pieces: list[int], now: float) -> None:
+        """Tell who listens, soon, which pieces are served now. Gathered: each hint wakes every peer that listens."""
+        if pieces:
+            self._untold.setdefault(task, []).extend(pieces)
+            self._tells_at = now + _HINT_EVERY_S if self._tells_at is None else self._tells_at
+
+    def _tell_hints(self) -> None:
+        untold, self._untold, self._tells_at = self._untold, {}, None
+        for task, pieces in untold.items():
+            for at in range(0, len(pieces), MAX_PIECES_PER_MESSAGE):
+                hint = Have(task=task, peer=self._peer_id, pieces=tuple(pieces[at : at + MAX_PIECES_PER_MESSAGE]))
+                try:
+                    self._publisher.send_multipart([task.encode(), *to_frames(hint)], zmq.NOBLOCK)
+                except zmq.Again:
+                    return

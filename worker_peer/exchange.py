@@ -248,7 +248,7 @@ class Exchange:
 
     def _share(self, task: str, shared: SharedFile) -> None:
         self._files[task] = shared
-        self._server.publish(task, list(shared.have))
+        self._server.publish(task, list(shared.have), self._clock.now())
 
     def _unshare(self, task: str) -> None:
         self._fetcher.forget(task)
@@ -270,7 +270,7 @@ class Exchange:
         shared = self._files.get(task)
         if shared is not None:
             shared.add_piece(piece)
-            self._server.publish(task, [piece])
+            self._server.publish(task, [piece], self._clock.now())
             self._server.changed(task)
 
     def _broke(self, task: str, error: Exception) -> None:

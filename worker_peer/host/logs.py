@@ -14,6 +14,7 @@ import os
 import queue
 import re
 import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ from wire.messages import Origin, PieceFailure
 _ROTATE_BYTES: Final = 40 << 20
 _ROTATED_FILES: Final = 1
 _QUEUED_RECORDS: Final = 20_000
+#: The writing thread lets records gather for so long.
+_GATHER_S: Final = 0.1
 # 1.x's numbers in `downloading piece`: the piece is done (result) and its task goes on (status).
 _PIECE_DONE: Final = 503
 _TASK_RUNNING: Final = 701
@@ -174,6 +177,16 @@ class _QueueListener(logging.handlers.QueueListener):
     def __init__(self, records: _Records, handlers: list[logging.Handler]) -> None:
         super().__init__(records, *handlers)
         self._records = records
+
+    def dequeue(self, block: bool) -> logging.LogRecord:
+        """The next record. After a pause it waits a moment more, so that a line per piece does not wake a thread per piece."""
+        try:
+            record = self._records.get_nowait()
+        except queue.Empty:
+            record = self._records.get(block)
+            if record is not None:
+                time.sleep(_GATHER_S)
+        return record  # type: ignore[return-value]  # None, the end, is what the base class expects too
 
     def enqueue_sentinel(self) -> None:
         # Waits for room: the end must not be lost because the queue is full just now.
