@@ -7,7 +7,8 @@ import re
 import sys
 from dataclasses import asdict
 
-from scripts.benchmark.swarm import SwarmPlan, run_swarm
+from scripts.benchmark.pair import PairResult, run_pair
+from scripts.benchmark.swarm import SwarmPlan, SwarmResult, run_swarm
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -39,15 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     swarm.add_argument("--runs", type=int, default=1)
     swarm.add_argument("--plain", action="store_true", help="also the plain way: every host fetches from the source")
     swarm.add_argument("--json", action="store_true", help="end in one JSON line")
+    pair = kinds.add_parser("pair", help="one uncapped parent to one child, against a bare TCP copy, and nginx and curl")
+    pair.add_argument("--size", type=_size, default=_size("1G"))
+    pair.add_argument("--runs", type=int, default=5)
+    pair.add_argument("--json", action="store_true", help="end in one JSON line")
     return parser
 
 
-def main() -> int:
-    """Returns the exit code."""
-    flags = _parser().parse_args()
-    if os.geteuid() != 0:
-        print("scripts/bench makes network namespaces: run it as root", file=sys.stderr)
-        return 1
+def _swarm(flags: argparse.Namespace) -> SwarmResult:
     plan = SwarmPlan(
         peers=flags.peers,
         peer_rate=flags.peer_rate,
@@ -56,7 +56,16 @@ def main() -> int:
         runs=flags.runs,
         plain=flags.plain,
     )
-    result = run_swarm(plan)
+    return run_swarm(plan)
+
+
+def main() -> int:
+    """Returns the exit code."""
+    flags = _parser().parse_args()
+    if flags.kind == "swarm" and os.geteuid() != 0:
+        print("scripts/bench swarm makes network namespaces: run it as root", file=sys.stderr)
+        return 1
+    result: SwarmResult | PairResult = _swarm(flags) if flags.kind == "swarm" else run_pair(flags.size, flags.runs)
     told = {key: value for key, value in asdict(result).items() if value is not None}
     if flags.json:
         print(json.dumps(told))

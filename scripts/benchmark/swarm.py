@@ -1,6 +1,5 @@
 """`bench swarm`: N real peers, a source and a supernode behind capped links; the last peer against what physics allows."""
 
-import hashlib
 import json
 import math
 import statistics
@@ -11,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from scripts.benchmark.content import make_content, sha256_of
 from scripts.benchmark.lab import PAYLOAD_SHARE, LabHost, lab
 from scripts.benchmark.nginx import start_nginx
 from scripts.demonstration.processes import Processes, RunningProcess
@@ -74,14 +75,12 @@ def run_swarm(plan: SwarmPlan) -> SwarmResult:
 
 
 def _median(results: list[SwarmResult]) -> SwarmResult:
-    values = {}
+    values: dict[str, Any] = {}
     for name in SwarmResult.__dataclass_fields__:
         column = [getattr(result, name) for result in results]
-        if name == "ok":
-            values[name] = all(column)
-        else:
-            known = [value for value in column if value is not None]
-            values[name] = round(statistics.median(known), 4) if known else None
+        known = [value for value in column if value is not None]
+        values[name] = round(statistics.median(known), 4) if known else None
+    values["ok"] = all(result.ok for result in results)
     return SwarmResult(**values)
 
 
@@ -90,14 +89,17 @@ def _stage(plan: SwarmPlan) -> Iterator[tuple[dict[str, LabHost], Processes, Pat
     rates = {"source": plan.source_rate, "supernode": plan.source_rate}
     rates |= {f"peer-{number}": plan.peer_rate for number in range(plan.peers)}
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None  # the disk of a shared machine is not what is measured
-    with tempfile.TemporaryDirectory(prefix="bench", dir=base) as folder, lab(rates) as hosts:
-        with Processes(Path(folder)) as processes:
-            yield hosts, processes, Path(folder)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench", dir=base) as folder,
+        lab(rates) as hosts,
+        Processes(Path(folder)) as processes,
+    ):
+        yield hosts, processes, Path(folder)
 
 
 def _run_once(plan: SwarmPlan) -> SwarmResult:
     with _stage(plan) as (hosts, processes, folder):
-        digest = _make_content(folder / "files" / "content", plan.size)
+        digest = make_content(folder / "files" / "content", plan.size)
         nginx = start_nginx(processes, hosts["source"].command, folder, hosts["source"].address)
         peers = _start_swarm(plan, hosts, processes, folder)
         url = f"http://{hosts['source'].address}/content"
@@ -107,7 +109,7 @@ def _run_once(plan: SwarmPlan) -> SwarmResult:
         print("CPU seconds:", ", ".join(f"{role} {spent:.2f}" for role, spent in sorted(cpu_by_role.items())), flush=True)
         cpu = sum(cpu_by_role.values())
         rss = max(_peak_rss(peer) for peer in peers)
-        ok = all(each is not None and each.code is None and _digest(Path(each.path)) == digest for each in finished)
+        ok = all(each is not None and each.code is None and sha256_of(Path(each.path)) == digest for each in finished)
         last = max(times)
         t_min = ideal_seconds(plan)
         received = [sum(each.received[origin] for each in finished if each is not None) for origin in Origin]
@@ -127,25 +129,6 @@ def _run_once(plan: SwarmPlan) -> SwarmResult:
             result.plain_last = _plain(plan, hosts, processes, folder, url)
             result.speedup = result.plain_last / last
         return result
-
-
-def _make_content(path: Path, size: int) -> str:
-    path.parent.mkdir(parents=True)
-    digest = hashlib.sha256()
-    random = open("/dev/urandom", "rb")  # noqa: SIM115
-    with random, path.open("wb") as file:
-        left = size
-        while left:
-            chunk = random.read(min(left, 1 << 20))
-            file.write(chunk)
-            digest.update(chunk)
-            left -= len(chunk)
-    return digest.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _start_swarm(plan: SwarmPlan, hosts: dict[str, LabHost], processes: Processes, folder: Path) -> list[RunningProcess]:
