@@ -1,0 +1,206 @@
+"""`dfdaemon`: flags to configuration to run to exit code. No logic of the gateway lives here.
+
+Flags, sub-commands and defaults are 1.x's (cmd/dfdaemon/app/root.go, cert.go); where ours differ, --help says so.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+if TYPE_CHECKING:
+    from gateway.config import GatewayConfig
+
+# Only what --help needs is imported here; the rest, with Tornado, aiohttp and ZeroMQ, when there is something to run.
+
+_SWITCHES: Final = ("verbose", "streamMode")
+#: Name, what it means.
+_VALUES: Final = (
+    ("maxprocs", "accepted, no meaning here"),
+    ("hostIp", "address to listen on, default 127.0.0.1. Honoured here: 1.x listened on all addresses whatever it said"),
+    ("port", "port of the gateway, default 65001; 0: any free one"),
+    ("peerPort", "port that serves pieces to other peers, default 0: any free one"),
+    ("certpem", "PEM certificate: with --keypem the gateway's own port speaks HTTPS"),
+    ("keypem", "its private key"),
+    ("registry", "URL of the registry to mirror, default https://index.docker.io"),
+    ("localrepo", "accepted, no meaning here: blobs stream, nothing is written twice"),
+    ("workHome", "folder of data, logs and sockets, default $HOME/.small-dragonfly"),
+    ("dfpath", "accepted, no meaning here: no dfget process is started"),
+    ("ratelimit", "bytes per second of all downloads together (20MB, 64K), default 0: not limited"),
+    ("node", "supernodes, host[:port][=weight], comma separated"),
+    ("location", "rack or zone, a/b/c from the widest to the narrowest"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with 1.x's exit code for a wrong command line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"Error: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="dfdaemon",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        description="The host's gateway: an HTTP(S) proxy and registry mirror that fetches blobs through the swarm.",
+        epilog="Precedence: flags, DFDAEMON_* variables, the configuration file, defaults.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="configuration, default /etc/dragonfly/dfdaemon.yml if it is there")
+    for name in _SWITCHES:
+        about = "log everything" if name == "verbose" else "accepted, no meaning here: blobs always stream"
+        parser.add_argument(f"--{name}", metavar="BOOL", help=about)
+    for name, about in _VALUES:
+        parser.add_argument(f"--{name}", metavar="VALUE", help=about)
+    parser.add_argument("--log-format", dest="log_format", metavar="FORMAT", help="classic (default) or json")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    commands.add_parser("version", allow_abbrev=False, help="print the release")
+    config = commands.add_parser("config", allow_abbrev=False, help="about the configuration")
+    config.add_argument("what", choices=["default"], help="default: print every key with its default, as YAML")
+    _add_gen_ca(commands.add_parser("gen-ca", allow_abbrev=False, help="make a CA for hijack_https"))
+    return parser
+
+
+def _add_gen_ca(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--common-name", default=socket.gethostname(), help="the CA's name, default: the host's")
+    parser.add_argument("--expire-duration", default="87600h", help="how long it is valid, default 87600h (ten years)")
+    parser.add_argument("--key-output", type=Path, default=Path("/tmp/ca.key"), help="default /tmp/ca.key, mode 0600")  # noqa: S108
+    parser.add_argument("--cert-output", type=Path, default=Path("/tmp/ca.crt"), help="default /tmp/ca.crt")  # noqa: S108
+    parser.add_argument("--overwrite", default="false", metavar="BOOL", help="replace files that are there")
+
+
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """Go's boolean flags stand alone or carry `=value`; argparse's take the next word. Give each its value."""
+    alone = {f"--{name}" for name in (*_SWITCHES, "overwrite")}
+    return [f"{word}=true" if word in alone else word for word in arguments]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The process's exit code. argparse ends the process by itself for --help and for a wrong command line."""
+    given = vars(_parser().parse_args(_with_values(sys.argv[1:] if arguments is None else arguments)))
+    command = given.pop("command", None)
+    match command:
+        case "version":
+            from gateway.app import version
+
+            print(f"dfdaemon (damselfly) {version()}")
+            return 0
+        case "config":
+            from gateway.settings import default_document
+
+            print(default_document(), end="")
+            return 0
+        case "gen-ca":
+            return _gen_ca(given)
+        case _:
+            return _serve(given)
+
+
+def _gen_ca(given: dict[str, Any]) -> int:
+    import datetime
+
+    from gateway.certs import generate_ca
+    from worker_peer.host.values import parse_duration
+
+    key, cert = given["key_output"], given["cert_output"]
+    overwrite = given["overwrite"].lower() in ("true", "t", "1")
+    for path in (key, cert):
+        if path.exists() and not overwrite:
+            return _failed(f"{path} is there already: give --overwrite to replace it, or another path", 1)
+    try:
+        lifetime = datetime.timedelta(seconds=parse_duration(given["expire_duration"]))
+        if lifetime <= datetime.timedelta():
+            return _failed("--expire-duration must be longer than nothing", 1)
+        certificate, secret = generate_ca(given["common_name"], lifetime)
+        _write(key, secret, 0o600)
+        _write(cert, certificate, 0o644)
+    except (ValueError, OverflowError, OSError) as error:
+        return _failed(f"gen-ca: {error}", 1)
+    print(f"CA certificate: {cert} (clients must trust it)\nCA key: {key} (keep it secret)")
+    return 0
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    path.unlink(missing_ok=True)
+    # Exclusive: nobody else's file or link in a shared folder is written through.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _serve(given: dict[str, Any]) -> int:
+    from gateway.app import GatewayError
+    from gateway.config import ConfigError, ExitCode
+    from gateway.dfget_flags import parse_flags
+    from gateway.settings import load
+    from worker_peer.app import tune_allocator
+
+    tune_allocator()
+    file = given.pop("config", None)
+    with contextlib.ExitStack() as stack:
+        try:
+            loaded = load(flags=given, environment=os.environ, file=Path(file) if file is not None else None)
+            warnings = (*loaded.warnings, *parse_flags(loaded.config.dfget_flags).warnings)
+            try:
+                _open_logs(loaded.config, stack)
+            except OSError as error:
+                return _failed(f"cannot write the logs: {error}; choose another --workHome", ExitCode.FOLDER)
+            for warning in warnings:
+                print(f"dfdaemon: {warning}", file=sys.stderr)
+                logging.getLogger("dfdaemon").warning("%s", warning)
+            asyncio.run(_run(loaded.config))
+        except ConfigError as error:
+            return _failed(str(error), error.exit_code)
+        except GatewayError as error:
+            return _failed(str(error), ExitCode.FAILED)
+    return 0
+
+
+def _open_logs(config: "GatewayConfig", stack: contextlib.ExitStack) -> None:
+    """Two files, as 1.x: dfdaemon.log, and dfclient.log for the transfers, which people grep for. Raises OSError."""
+    from gateway.app import home_of
+    from worker_peer.host.logs import configure
+
+    home, sign, as_json = home_of(config), str(os.getpid()), config.log_format == "json"
+    transfers = logging.getLogger("worker_peer.transfer")
+    stack.callback(configure(home / "logs" / "dfclient.log", as_json=as_json, sign=sign).close)
+    # The writer that is the root logger's just now becomes this logger's own.
+    transfers.handlers[:], transfers.propagate = logging.getLogger().handlers, False
+    stack.callback(transfers.handlers.clear)
+    path = Path(config.log_config.path) if config.log_config.path else home / "logs" / "dfdaemon.log"
+    level = logging.DEBUG if config.verbose else logging.INFO
+    stack.callback(configure(path, level=level, as_json=as_json, sign=sign).close)
+
+
+async def _run(config: "GatewayConfig") -> None:
+    """Serve until SIGTERM or SIGINT."""
+    from gateway.app import Running, run
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def ready(running: Running) -> None:
+        nodes = ",".join(running.supernodes)
+        print(f"dfdaemon ready: {running.url}, peer {running.peer_id}, supernodes {nodes}", flush=True)
+
+    await run(config, ready=ready, stop=stop)
+
+
+def _failed(text: str, code: int) -> int:
+    print(f"dfdaemon: {text}", file=sys.stderr)
+    return int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""What `dfdaemon` is told: one frozen schema, its keys those of 1.x's dfdaemon.yml, and what makes a value acceptable.
+
+No file, environment or flag is read here (settings.py does that), and nothing is started. Data flows from the command
+line through settings.py into this, and from here into app.py.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final
+
+from worker_peer.host.values import parse_nodes, parse_rate
+
+#: Metadata of a field: its name in the file where that differs, and its line of documentation.
+KEY: Final = "key"
+ABOUT: Final = "about"
+
+
+class ExitCode(IntEnum):
+    """What `dfdaemon` ends with (1.x: dfdaemon/constant)."""
+
+    FAILED = 1
+    CONFIG = 10
+    LOCALREPO = 12
+    RATE = 13
+    PORT = 14
+    FOLDER = 16
+
+
+class ConfigError(Exception):
+    """A setting is not acceptable. The text names the key and says what is allowed; `exit_code` is the process's."""
+
+    def __init__(self, message: str, *, exit_code: ExitCode = ExitCode.CONFIG) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def _setting(default: Any, about: str, *, key: str = "") -> Any:
+    return field(default=default, metadata={ABOUT: about, **({KEY: key} if key else {})})
+
+
+def _section(kind: type, about: str) -> Any:
+    return field(default_factory=kind, metadata={ABOUT: about})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorConfig:
+    """`registry_mirror`: where requests go that name no host (dockerd's registry-mirrors, containerd's hosts.toml)."""
+
+    remote: str = _setting("https://index.docker.io", "URL of the registry that is mirrored")
+    certs: tuple[str, ...] = _setting((), "PEM files: the only roots to verify it by; empty: the system's")
+    insecure: bool = _setting(False, "do not verify its certificate")
+    direct: bool = _setting(False, "never use the swarm for it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyRuleConfig:
+    """One of `proxies`, tried in order against the whole URL of a GET; the first that matches decides."""
+
+    regx: str = _setting("", "regular expression, searched anywhere in the URL")
+    use_https: bool = _setting(False, "ask the upstream by https")
+    direct: bool = _setting(False, "do not use the swarm")
+    redirect: str = _setting("", "host[:port] to ask instead of the URL's")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HijackHostConfig:
+    """One of `hijack_https.hosts`: an upstream whose HTTPS is opened here."""
+
+    regx: str = _setting("", "regular expression, searched in `host:port` and in `host`")
+    insecure: bool = _setting(False, "do not verify its certificate")
+    certs: tuple[str, ...] = _setting((), "PEM files: the only roots to verify it by; empty: the system's")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HijackConfig:
+    """`hijack_https`: which HTTPS hosts are opened, and what they are shown as."""
+
+    cert: str = _setting("", "PEM file: a CA that mints a certificate for each host, or one certificate shown for all")
+    key: str = _setting("", "PEM file: its private key")
+    hosts: tuple[HijackHostConfig, ...] = _setting((), "hosts to open: {regx, insecure, certs}; all others are tunnelled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFileConfig:
+    """`logConfig`."""
+
+    max_size: int = _setting(40, "MB of a log file before it is rotated; always 40 here", key="maxSize")
+    max_backups: int = _setting(1, "rotated files that are kept; always 1 here", key="maxBackups")
+    path: str = _setting("", "log file; empty: <workHome>/logs/dfdaemon.log")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """All of `dfdaemon`. Field order is the order that `dfdaemon config default` prints."""
+
+    registry_mirror: MirrorConfig = _section(MirrorConfig, "requests that name no host of their own")
+    proxies: tuple[ProxyRuleConfig, ...] = _setting((), "ordered rules: {regx, use_https, direct, redirect}; first match wins")
+    hijack_https: HijackConfig = _section(HijackConfig, "HTTPS hosts whose requests are opened and judged by the rules")
+    host_ip: str = _setting("127.0.0.1", "address that the gateway listens on", key="hostIp")
+    port: int = _setting(65001, "its port; 0: any free one")
+    certpem: str = _setting("", "PEM file: certificate of the gateway's own listener; with keypem: it speaks HTTPS")
+    keypem: str = _setting("", "PEM file: its private key")
+    verbose: bool = _setting(False, "log everything")
+    supernodes: tuple[str, ...] = _setting((), "supernodes, host[:port][=weight]; empty: dfget_flags' or 127.0.0.1:8002")
+    ratelimit: str = _setting("0", "bytes per second of all downloads together (20MB, 64K); 0: not limited")
+    local_ip: str = _setting("", "address that other peers reach this host by; empty: found out", key="localIP")
+    peer_port: int = _setting(0, "port that serves pieces; 0: any free one", key="peerPort")
+    work_home: str = _setting("", "folder of data, logs and sockets; empty: $HOME/.small-dragonfly", key="workHome")
+    dfget_flags: tuple[str, ...] = _setting((), "dfget's flags for every download (--node, -f, --totallimit, --header, ...)")
+    location: str = _setting("", "rack or zone, a/b/c from the widest to the narrowest")
+    log_format: str = _setting("classic", "classic: 1.x's lines; json: one JSON object a line")
+    log_config: LogFileConfig = field(default_factory=LogFileConfig, metadata={ABOUT: "the log file", KEY: "logConfig"})
+    maxprocs: int = _setting(4, "accepted, no meaning here")
+    localrepo: str = _setting("", "accepted, no meaning here: nothing is written twice (must be absolute)")
+    dfpath: str = _setting("", "accepted, no meaning here: no dfget process is started")
+    stream_mode: bool = _setting(False, "accepted, no meaning here: blobs always stream", key="streamMode")
+
+
+#: Keys of 1.x that change nothing here; whoever sets one is told so once.
+MEANINGLESS: Final = {
+    "maxprocs": "one process serves all",
+    "localrepo": "blobs stream from the peer's store, nothing is written twice",
+    "dfpath": "no dfget process is started",
+    "streamMode": "blobs always stream",
+}
+
+
+def validate(config: GatewayConfig) -> None:
+    """Raises ConfigError for the first value that cannot be used, with its key and what is allowed."""
+    for key, port in (("port", config.port), ("peerPort", config.peer_port)):
+        if not 0 <= port <= 65535:
+            raise ConfigError(f"{key}: {port} is no port; allowed: 1 to 65535, or 0 for any free one", exit_code=ExitCode.PORT)
+    try:
+        parse_rate(config.ratelimit)
+    except ValueError as error:
+        raise ConfigError(f"ratelimit: {error}", exit_code=ExitCode.RATE) from None
+    if config.localrepo and not config.localrepo.startswith("/"):
+        raise ConfigError(f"localrepo: {config.localrepo!r} is not an absolute path", exit_code=ExitCode.LOCALREPO)
+    if config.log_format not in ("classic", "json"):
+        raise ConfigError(f"log_format: {config.log_format!r}; allowed: classic, json")
+    for key, first, second in (
+        ("certpem and keypem", config.certpem, config.keypem),
+        ("hijack_https.cert and hijack_https.key", config.hijack_https.cert, config.hijack_https.key),
+    ):
+        if bool(first) != bool(second):
+            raise ConfigError(f"{key}: one is set without the other; set both, or none")
+    if not re.fullmatch(r"https?://[^/?#\s]+/?", config.registry_mirror.remote):
+        raise ConfigError(f"registry_mirror.remote: {config.registry_mirror.remote!r}; allowed: http(s)://host[:port]")
+    for key, pattern in _patterns(config):
+        _check_pattern(key, pattern)
+    try:
+        if config.supernodes:
+            parse_nodes(",".join(config.supernodes))
+    except ValueError as error:
+        raise ConfigError(f"supernodes: {error}") from None
+
+
+def _patterns(config: GatewayConfig) -> Iterator[tuple[str, str]]:
+    for number, rule in enumerate(config.proxies):
+        yield f"proxies[{number}].regx", rule.regx
+    for number, host in enumerate(config.hijack_https.hosts):
+        yield f"hijack_https.hosts[{number}].regx", host.regx
+
+
+def _check_pattern(key: str, pattern: str) -> None:
+    if not pattern:
+        raise ConfigError(f"{key}: is missing or empty; allowed: a regular expression, `.*` for everything")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{key}: {pattern!r} is no regular expression: {error}") from None

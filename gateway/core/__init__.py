@@ -1,0 +1,1 @@
+"""The gateway's decisions about requests. Pure: imports wire and itself only."""

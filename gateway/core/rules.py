@@ -1,0 +1,161 @@
+"""Which way a request goes: the swarm or straight to its upstream; a tunnel or an opened one. Pure; first match wins.
+
+Patterns and certificates come in compiled and read (app.py); decisions go out as values that name the rule, so that
+logs and answers can say why.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+from urllib.parse import urlsplit
+
+# 1.x (dfdaemon/proxy): a registry's blob, by its API or in its storage.
+_BLOB_PATH: Final = re.compile(r"^.+/blobs/sha256.*$")
+
+
+class Verdict(Enum):
+    """What is done with a request."""
+
+    P2P = "p2p"
+    DIRECT = "direct"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """By what an upstream's certificate is verified. Neither: the system's roots."""
+
+    insecure: bool = False
+    certificates: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyRule:
+    """One of `proxies`."""
+
+    pattern: re.Pattern[str]
+    use_https: bool = False
+    direct: bool = False
+    redirect: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HijackHost:
+    """One of `hijack_https.hosts`."""
+
+    pattern: re.Pattern[str]
+    trust: Trust = Trust()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """Where requests go that name no host. `remote`: scheme://host[:port], no slash at its end."""
+
+    remote: str
+    trust: Trust = Trust()
+    direct: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Where a request goes, and why."""
+
+    verdict: Verdict
+    url: str = field(repr=False)
+    trust: Trust
+    reason: str
+    """The rule that decided, in the configuration's words: `proxies[0]`, `registry_mirror`, `no rule`, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Host and port of a CONNECT target or a URL; `host` without brackets, lower case."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_authority(text: str, *, default_port: int | None = None) -> Authority | None:
+    """`host:port`, `[v6]:port`, and without a port where there is a default. None: it is not one."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]/@?#]+))(?::([0-9]{1,5}))?", text)
+    if found is None:
+        return None
+    port = int(found[3]) if found[3] else default_port
+    if port is None or not 0 < port <= 65535:
+        return None
+    return Authority((found[1] or found[2]).lower(), port)
+
+
+def authority_of(url: str) -> Authority | None:
+    """Host and port that an http(s) URL leads to, or None for anything else."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        return None
+    netloc = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    return parse_authority(netloc, default_port=443 if scheme.lower() == "https" else 80)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleTable:
+    """All rules in force. Frozen: a reload makes another table, and a request keeps the one that it began with."""
+
+    mirror: Mirror
+    proxies: Sequence[ProxyRule] = ()
+    hijack_hosts: Sequence[HijackHost] = ()
+
+    def forward(self, method: str, url: str) -> Decision:
+        """A request that names its host: absolute-form, or out of an opened tunnel. Only GETs are examined (1.x)."""
+        if method != "GET":
+            return Decision(verdict=Verdict.DIRECT, url=url, trust=self.trust_of(url), reason="not a GET")
+        for number, rule in enumerate(self.proxies):
+            if rule.pattern.search(url):
+                target = _rewritten(url, rule)
+                return Decision(
+                    verdict=Verdict.DIRECT if rule.direct else Verdict.P2P,
+                    url=target,
+                    trust=self.trust_of(target),
+                    reason=f"proxies[{number}]",
+                )
+        return Decision(verdict=Verdict.DIRECT, url=url, trust=self.trust_of(url), reason="no rule")
+
+    def mirrored(self, method: str, target: str) -> Decision:
+        """A request that names no host: origin-form, `target` its path and query. `proxies` have no say (1.x)."""
+        path = target.partition("?")[0]
+        is_blob = method == "GET" and not self.mirror.direct and _BLOB_PATH.match(path) is not None
+        return Decision(
+            verdict=Verdict.P2P if is_blob else Verdict.DIRECT,
+            url=self.mirror.remote + target,
+            trust=self.mirror.trust,
+            reason="registry_mirror" if is_blob else "registry_mirror, no blob",
+        )
+
+    def hijacked(self, target: Authority) -> HijackHost | None:
+        """The rule by which a tunnel to `target` is opened. None: it is passed through unread.
+
+        A pattern may mean `host:port` or `host`: 1.x searched one for opening and the other for certificates.
+        """
+        for rule in self.hijack_hosts:
+            if rule.pattern.search(f"{target.host}:{target.port}") or rule.pattern.search(target.host):
+                return rule
+        return None
+
+    def trust_of(self, url: str) -> Trust:
+        """How the upstream of a URL is verified: as the hijack rule of its host says, as the mirror's, else by the system."""
+        target = authority_of(url)
+        if target is None:
+            return Trust()
+        if rule := self.hijacked(target):
+            return rule.trust
+        return self.mirror.trust if authority_of(self.mirror.remote) == target else Trust()
+
+
+def _rewritten(url: str, rule: ProxyRule) -> str:
+    """The URL with the rule's scheme and host; path and query byte for byte as they were."""
+    scheme, _, rest = url.partition("://")
+    netloc = urlsplit(url).netloc
+    tail = rest[len(netloc) :]
+    return f"{'https' if rule.use_https else scheme}://{rule.redirect or netloc}{tail}"

@@ -1,0 +1,175 @@
+"""The straight way: one request to its upstream, one response back, both streamed, nothing added.
+
+On aiohttp's client with everything turned off that a proxy must not do: redirects, cookies, decompression, proxies of
+the environment. Bytes flow up from an async iterator and down through another; each waits for the slower side.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from gateway.core.headers import Headers, first, to_client
+from gateway.core.rules import Trust, authority_of
+from wire.ids import url_without_secrets
+
+CONNECT_S: Final = 10.0
+_BUFFER_BYTES: Final = 256 << 10
+_MAX_LINE_BYTES: Final = 64 << 10
+_MAX_CONTEXTS: Final = 64
+#: What may be sent again on a fresh connection when a kept one turns out to be dead (RFC 9110 §9.2.2).
+_SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+#: aiohttp adds these unless told not to; a proxy adds nothing.
+_NEVER_ADDED: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+_LOG = logging.getLogger("dfdaemon")
+
+
+class UpstreamFailed(Exception):
+    """The upstream cannot be reached, or breaks off before its head is here. The text is for the client's user."""
+
+
+class UpstreamBroke(Exception):
+    """The upstream broke off in the middle of a body: what came is not all."""
+
+
+class Response:
+    """An upstream's response: its head is here, its body comes."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.reason = response.reason or ""
+        self.headers = to_client((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers)
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes, encoded as the upstream sent it. Raises UpstreamBroke before its end."""
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamBroke(f"{type(error).__name__}: {error}") from None
+
+
+class Upstream:
+    """The client side of the gateway. Close it when all its responses have ended."""
+
+    def __init__(self) -> None:
+        self._contexts: dict[Trust, ssl.SSLContext] = {}
+        # Bounded by the gateway's own connections: each has one request under way at most.
+        self._kept = self._session(aiohttp.TCPConnector(limit=0, keepalive_timeout=30, enable_cleanup_closed=False))
+        # A request that may not be repeated must not meet a dead connection.
+        self._fresh = self._session(aiohttp.TCPConnector(limit=0, force_close=True, enable_cleanup_closed=False))
+
+    def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            skip_auto_headers=_NEVER_ADDED,
+            # A slow registry is waited for, as its client would wait; only reaching it has a limit.
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_connect=CONNECT_S, sock_read=None),
+            read_bufsize=_BUFFER_BYTES,
+            max_line_size=_MAX_LINE_BYTES,
+            max_field_size=_MAX_LINE_BYTES,
+            raise_for_status=False,
+        )
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, url: str, headers: Headers, trust: Trust, *, body: AsyncIterator[bytes] | None = None
+    ) -> AsyncIterator[Response]:
+        """Send a request, its path and query byte for byte, and give the response. Leaving early drops the connection.
+
+        Raises UpstreamFailed when there is none.
+        """
+        session = self._kept if body is None and method in _SAFE_TO_REPEAT else self._fresh
+        context = await self._context(trust) if url.lower().startswith("https:") else False
+        if body is None and first(headers, "Content-Length") is None and method in ("POST", "PUT", "PATCH"):
+            body_or_nothing: AsyncIterator[bytes] | bytes | None = b""
+        else:
+            body_or_nothing = body
+        try:
+            response = await session.request(
+                method,
+                URL(url, encoded=True),
+                headers=CIMultiDict([(name, _as_sent(value)) for name, value in headers]),
+                data=body_or_nothing,
+                allow_redirects=False,
+                ssl=context or True,
+            )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UpstreamFailed(_in_words(error, url)) from None
+        try:
+            yield Response(response)
+        finally:
+            # After a complete body the connection is back in the pool already; else it is dropped.
+            response.close()
+
+    async def _context(self, trust: Trust) -> ssl.SSLContext:
+        context = self._contexts.get(trust)
+        if context is None:
+            # Reading the system's roots takes tens of milliseconds.
+            context = await asyncio.to_thread(client_context, trust)
+            if len(self._contexts) >= _MAX_CONTEXTS:
+                self._contexts.clear()
+            context = self._contexts.setdefault(trust, context)
+        return context
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        await self._kept.close()
+        await self._fresh.close()
+
+
+def client_context(trust: Trust) -> ssl.SSLContext:
+    """How an upstream is verified: not at all, by the given certificates alone, or by the system's roots. Blocks."""
+    if trust.certificates:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for pem in trust.certificates:
+            context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
+        # The registry's own certificate may be given instead of its issuer's.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    else:
+        context = ssl.create_default_context()
+    if trust.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _as_sent(value: str) -> str:
+    """A field value such that aiohttp, which writes UTF-8, sends the bytes that came (read as Latin-1), where it can."""
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return value
+
+
+def _in_words(error: Exception, url: str) -> str:
+    target = authority_of(url)
+    place = str(target) if target else url_without_secrets(url)
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            why = f"its certificate is not trusted ({error.certificate_error}); give its CA with certs, or set insecure"
+        case aiohttp.ClientConnectorDNSError():
+            why = "its name cannot be resolved"
+        case TimeoutError():
+            why = f"it did not answer within {CONNECT_S:.0f} s"
+        case aiohttp.ClientConnectorError():
+            why = f"it cannot be connected to: {error.os_error.strerror or error.os_error}"
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError():
+            why = "it closed the connection without an answer"
+        case aiohttp.InvalidURL() | ValueError():
+            why = "the URL or a header field is not valid"
+        case _:
+            why = f"it gave no valid answer ({type(error).__name__})"
+    return f"dfdaemon: {place} gave no answer: {why}\n"

@@ -1,0 +1,79 @@
+"""What every test may lean on: the run's options, and docker tests that say what they lack instead of being skipped."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.support.requirements import missing_for_docker_tests
+
+_DOCKER_CHOSEN = pytest.StashKey[set[str]]()
+_DOCKER_RAN = pytest.StashKey[set[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options that scripts/test gives."""
+    parser.addoption("--require-docker", action="store_true", help="the run fails if a docker test is skipped or none ran")
+    parser.addoption("--docker-note", default="", help="words about left-out docker tests, repeated before the summary")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin counting the docker tests that run."""
+    config.stash[_DOCKER_RAN] = set()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A docker test on a machine that cannot run it fails: a silent skip would look like a pass."""
+    if item.get_closest_marker("docker") is None:
+        return
+    missing = missing_for_docker_tests()
+    if missing:
+        pytest.fail(
+            f"this machine lacks {', '.join(missing)}; or leave these tests out: scripts/test --without-docker", pytrace=False
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count a docker test whose body ran to its verdict."""
+    report = yield
+    if report.when == "call" and not report.skipped and item.get_closest_marker("docker") is not None:
+        item.config.stash[_DOCKER_RAN].add(item.nodeid)
+    return report
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which docker tests were chosen to run."""
+    chosen = {item.nodeid for item in session.items if item.get_closest_marker("docker") is not None}
+    session.config.stash[_DOCKER_CHOSEN] = chosen
+
+
+def _docker_verdict(config: pytest.Config) -> str:
+    """What --require-docker has against this run; empty: nothing."""
+    chosen, ran = config.stash.get(_DOCKER_CHOSEN, set()), config.stash[_DOCKER_RAN]
+    if not config.getoption("--require-docker") or (chosen and chosen == ran):
+        return ""
+    left_out = ", ".join(sorted(chosen - ran)) or "no docker test was chosen"
+    return f"only {len(ran)} ran, though --require-docker was given: the run fails ({left_out})"
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """With --require-docker a run without docker tests, or with one left out, is no pass."""
+    if exitstatus == pytest.ExitCode.OK and _docker_verdict(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    """Say once more, where it is read, what did not run."""
+    if note := config.getoption("--docker-note"):
+        terminalreporter.section("docker tests", sep="!")
+        terminalreporter.line(note)
+    if config.getoption("--require-docker"):
+        terminalreporter.section("docker tests")
+        terminalreporter.line(_docker_verdict(config) or f"{len(config.stash[_DOCKER_RAN])} ran")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout's root."""
+    return Path(__file__).resolve().parents[1]
