@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 
 from scripts.benchmark.pair import PairResult, run_pair
+from scripts.benchmark.small import SmallResult, run_small
 from scripts.benchmark.swarm import SwarmPlan, SwarmResult, run_swarm
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -44,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     pair.add_argument("--size", type=_size, default=_size("1G"))
     pair.add_argument("--runs", type=int, default=5)
     pair.add_argument("--json", action="store_true", help="end in one JSON line")
+    small = kinds.add_parser("small", help="how soon a small file is here, cold and cached, against curl")
+    small.add_argument("--rate", type=_rate, default=_rate("100mbit"))
+    small.add_argument("--runs", type=int, default=10)
+    small.add_argument("--json", action="store_true", help="end in one JSON line")
     return parser
 
 
@@ -62,10 +67,17 @@ def _swarm(flags: argparse.Namespace) -> SwarmResult:
 def main() -> int:
     """Returns the exit code."""
     flags = _parser().parse_args()
-    if flags.kind == "swarm" and os.geteuid() != 0:
-        print("scripts/bench swarm makes network namespaces: run it as root", file=sys.stderr)
+    if flags.kind in ("swarm", "small") and os.geteuid() != 0:
+        print(f"scripts/bench {flags.kind} makes network namespaces: run it as root", file=sys.stderr)
         return 1
-    result: SwarmResult | PairResult = _swarm(flags) if flags.kind == "swarm" else run_pair(flags.size, flags.runs)
+    result: SwarmResult | PairResult | SmallResult
+    match flags.kind:
+        case "swarm":
+            result = _swarm(flags)
+        case "pair":
+            result = run_pair(flags.size, flags.runs)
+        case _:
+            result = run_small(flags.rate, flags.runs)
     told = {key: value for key, value in asdict(result).items() if value is not None}
     if flags.json:
         print(json.dumps(told))
