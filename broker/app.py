@@ -47,8 +47,14 @@ class Supernode:
                 self._context, scheduler, bind_ip=_listening(self.ip), port=config.broker_port, run_id=run_id, clock=clock
             )
         except OSError as error:
+            self._context.destroy(linger=0)
             raise CannotStart(str(error)) from None
-        self.http_port = self._listen(config.http_port)
+        try:
+            self.http_port = self._listen(config.http_port)
+        except CannotStart:
+            self.router.close()
+            self._context.destroy(linger=0)
+            raise
         self.seed = self._seed() if config.with_seed else None
         parts = ApiParts(
             router=self.router,
@@ -84,7 +90,7 @@ class Supernode:
 
     def _endpoint(self, asked_as: str) -> str:
         """Where the broker is, by the name that the asker used for this host: it reaches us by that one."""
-        host = asked_as or self.ip
+        host = asked_as.strip("[]") or self.ip
         return f"tcp://{_bracketed(host)}:{self.router.port}"
 
     def _seed_ended(self) -> None:

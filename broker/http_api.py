@@ -3,6 +3,7 @@
 Driver, Tornado. Nothing secret is in any answer: no header, no query of a source's URL.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from broker.router import Router
 from wire.ids import is_task_id, url_without_secrets
 from wire.messages import Origin
 from wire.version import PROTOCOL
+
+_log = logging.getLogger("http")
 
 #: Every route also exists below a version, as in 1.x.
 _VERSIONED = r"(?:/(?:api/)?v[\d.]+)?"
@@ -46,8 +49,26 @@ class _Handler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """1.x's shape of an error."""
-        self.set_header("Content-Type", "application/json")
-        self.finish({"code": status_code, "message": self._reason})
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        self.finish({"code": status_code, "message": error.words if isinstance(error, _Unknown) else self._reason})
+
+    def log_exception(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Our own errors, without the request: its query and headers are nobody's business."""
+        if not isinstance(error, HTTPError):
+            _log.error("%s %s cannot be answered", self.request.method, self.request.path, exc_info=error)
+
+
+class _Unknown(HTTPError):
+    """What was asked for is not here. The words reach the body only: what the asker said is no part of a status line."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(404)
+        self.words = words
+
+
+class _NoRoute(_Handler):
+    def prepare(self) -> None:
+        raise _Unknown("there is nothing at this path")
 
 
 class _Ping(_Handler):
@@ -94,7 +115,7 @@ class _Peer(_Handler):
     def get(self, peer: str) -> None:
         record = self.parts.router.scheduler.state.peers.get(peer)
         if record is None:
-            raise HTTPError(404, reason=f"no peer {peer[:64]} is here")
+            raise _Unknown(f"no peer {peer[:64]} is here")
         self.finish(_peer(record, self.parts.now()))
 
 
@@ -108,12 +129,12 @@ class _Task(_Handler):
     def get(self, task: str) -> None:
         record = self.parts.router.scheduler.state.tasks.get(task)
         if record is None:
-            raise HTTPError(404, reason=f"no task {task[:64]} is known")
+            raise _Unknown(f"no task {task[:64]} is known")
         self.finish(_task(record, self.parts.now()))
 
     def delete(self, task: str) -> None:
         if not is_task_id(task) or task not in self.parts.router.scheduler.state.tasks:
-            raise HTTPError(404, reason=f"no task {task[:64]} is known")
+            raise _Unknown(f"no task {task[:64]} is known")
         self.parts.router.handle(TaskDropped(task=task))
         self.finish({"dropped": task})
 
@@ -170,5 +191,7 @@ def application(parts: ApiParts) -> Application:
             (rf"{_VERSIONED}/tasks", _Tasks, given),
             (rf"{_VERSIONED}/tasks/([0-9a-f]+)", _Task, given),
         ],
+        default_handler_class=_NoRoute,
+        default_handler_args=given,
         log_function=lambda handler: None,
     )

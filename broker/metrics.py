@@ -60,6 +60,8 @@ class StateCollector(Collector):
         messages.add_metric(["dropped"], self._router.dropped)
         yield messages
         yield _labelled("refused_frames", "Frames that were no message", "reason", self._router.refused)
+        unexpected = self._router.scheduler.state.counters.unexpected
+        yield _labelled("unexpected_messages", "Messages that their sender may not say", "kind", unexpected)
 
 
 def _of_bytes(state: State) -> Iterable[Metric]:

@@ -12,14 +12,15 @@ from typing import Final, assert_never
 import zmq
 
 from broker.core.effects import Effect, Forget, Note, Notice, Tell
-from broker.core.events import Event, PeerGreeted, PeerSaid, Tick
+from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, Tick
 from broker.core.scheduler import Scheduler
 from wire.errors import ErrorCode, RemoteError
 from wire.framing import MAX_FRAME_BYTES, from_frames, to_frames
 from wire.handshake import agree
 from wire.messages import Hello, Message, NotKnown, Refused, Welcome
+from wire.version import PROTOCOL
 from worker_peer.host.clock import Clock
-from worker_peer.host.loop_socket import LoopSocket
+from worker_peer.host.loop_socket import LoopSocket, Sent
 
 _log = logging.getLogger("broker")
 
@@ -104,7 +105,10 @@ class Router:
         except RemoteError as error:
             self.refused[error.code.name.lower()] += 1
             if error.code is ErrorCode.MAJOR_MISMATCH:
-                self._send(identity, Refused(code=error.code, message=f"{error}: run the same release on both ends"))
+                majors = (PROTOCOL[0], PROTOCOL[0])
+                self._send(
+                    identity, Refused(code=error.code, message=f"{error}: run the same release on both ends", majors=majors)
+                )
             return
         if isinstance(message, Hello):
             self._greet(identity, message)
@@ -121,10 +125,12 @@ class Router:
             self.refused[agreed.code.name.lower()] += 1
             self._send(identity, agreed)
             return
+        former = self._peer_of.get(identity)
+        if former not in (None, hello.peer):
+            self.handle(PeerGone(peer=former))  # whoever spoke over this connection is now somebody else
         before = self._identity_of.pop(hello.peer, None)
         if before is not None:
             self._peer_of.pop(before, None)
-        self._peer_of.pop(identity, None)
         self._peer_of[identity], self._identity_of[hello.peer] = hello.peer, identity
         settings = self.scheduler.settings
         self._send(
@@ -159,8 +165,18 @@ class Router:
 
     def _send(self, identity: bytes, message: Message) -> None:
         self.messages_out += 1
-        if not self._socket.send([identity, *to_frames(message)]):
-            self.dropped += 1  # the peer is gone or does not read: its silence or its leases' end will show it
+        sent = self._socket.send([identity, *to_frames(message)])
+        if sent is Sent.YES:
+            return
+        self.dropped += 1  # one that does not read: its leases' end, or its silence, will show it
+        peer = self._peer_of.get(identity)
+        if sent is Sent.UNREACHABLE and peer is not None:
+            # Its connection is closed: it has ended. Told after what is being done now, which may be about many peers.
+            asyncio.get_running_loop().call_soon(self._gone, identity, peer)
+
+    def _gone(self, identity: bytes, peer: str) -> None:
+        if self._peer_of.get(identity) == peer:
+            self.handle(PeerGone(peer=peer))
 
     def _arm(self) -> None:
         """The one timer."""

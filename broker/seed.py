@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from ctypes import CDLL
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -84,7 +85,7 @@ class SeedProcess:
                 assert self._process is not None
                 code = await self._process.wait()
                 _log.error("the seed has ended with %s: starting it again", code)
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 self.failure = str(error)
                 _log.error("the seed cannot start: %s", error)
                 self.started.set()
@@ -107,7 +108,7 @@ class SeedProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                preexec_fn=_end_with_parent,
+                preexec_fn=partial(_end_with, os.getpid()),
             )
         assert self._process.stdout is not None
         try:
@@ -125,9 +126,9 @@ class SeedProcess:
         _log.info("the seed serves pieces on port %d, process %d", self.port, self._process.pid)
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """In the child: end when the supernode ends, however it ends. Otherwise a killed one would leave its seed, and the
     next one could not have its port (prctl(2), PR_SET_PDEATHSIG)."""
     CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
+    if os.getppid() != parent:  # it has ended already (1 is no sign of that: in a container the supernode is 1)
         os._exit(1)

@@ -87,11 +87,17 @@ class Content(Protocol):
     """One content on its way to this host, or already here. Several readers may share it."""
 
     task: str
-    #: Bytes of the content; known once `Peer.open` has returned.
-    length: int
-    #: The source's Content-Type; empty: it gave none.
-    content_type: str
     received: Received
+
+    @property
+    def length(self) -> int:
+        """Bytes of the content; known once `Peer.open` has returned."""
+        ...
+
+    @property
+    def content_type(self) -> str:
+        """The source's Content-Type; empty: it gave none."""
+        ...
 
     def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[memoryview]:
         """The bytes from `start` up to `stop` (None: the end), in order, in chunks of at most 1 MiB, as they arrive.

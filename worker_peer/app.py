@@ -37,7 +37,7 @@ class PeerProcess:
     """A running peer: `worker_peer.api.Peer`, and what its process asks of it."""
 
     def __init__(self, config: PeerConfig, *, clock: Clock) -> None:
-        """Builds and binds; no connection is made yet. Raises OSError in words when a port or a folder cannot be had."""
+        """Builds what neither listens nor runs. Raises OSError in words when a folder cannot be had."""
         for folder in ("data", "meta", "logs", "spool"):
             (config.home / folder).mkdir(parents=True, exist_ok=True)
         self.config = config
@@ -64,20 +64,36 @@ class PeerProcess:
             executor=self._executor,
             piece_log=PieceLog(),
         )
-        self.exchange = Exchange(
+        self.exchange: Exchange
+        self.seeding: Seeding | None = None
+        self.control: ControlServer | None = None
+
+    async def bind(self) -> None:
+        """Listen; no connection is made yet. Raises OSError in words when a port or the home cannot be had; nothing is left then."""
+        try:
+            self.downloads.exchange = self.exchange = self._exchange()
+        except OSError:
+            await self._close_rest()
+            raise
+        try:
+            self.seeding = self._seeding() if self.config.role is Role.SEED else None
+            self.control = self._control() if self.config.control_socket else None
+        except OSError:
+            await self.close()
+            raise
+
+    def _exchange(self) -> Exchange:
+        return Exchange(
             self._context,
             peer_id=self.peer_id,
             bind_ip=self.ip if _is_local(self.ip) else "*",
-            port=config.data_port,
-            clock=clock,
+            port=self.config.data_port,
+            clock=self._clock,
             loop=asyncio.get_running_loop(),
             on_events=self._exchanged,
-            total_rate=config.total_rate,
-            upload_rate=config.upload_rate,
+            total_rate=self.config.total_rate,
+            upload_rate=self.config.upload_rate,
         )
-        self.downloads.exchange = self.exchange
-        self.seeding = self._seeding() if config.role is Role.SEED else None
-        self.control = self._control() if config.control_socket else None
 
     def _seeding(self) -> Seeding:
         return Seeding(
@@ -121,6 +137,9 @@ class PeerProcess:
         self.supernodes.close()
         await self._background.close()
         await self.exchange.close()
+        await self._close_rest()
+
+    async def _close_rest(self) -> None:
         await self._source.close()
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._context.destroy(linger=0)
@@ -178,6 +197,7 @@ class PeerProcess:
 async def open_peer(config: PeerConfig, *, clock: Clock | None = None) -> PeerProcess:
     """A running peer. Raises OSError in words when a port or a folder cannot be had."""
     peer = PeerProcess(config, clock=clock or SystemClock())
+    await peer.bind()
     peer.start()
     return peer
 

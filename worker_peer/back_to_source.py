@@ -66,7 +66,9 @@ async def read_missing(
             first = next(iter(left))
             stop = next(piece for piece in _after(first, left))
             before = len(left)
-            body = await source.open(source_request(request), offset=file.layout.piece_span(first)[0])
+            offset, end = first * file.layout.piece_length, stop * file.layout.piece_length
+            until = end if end < file.layout.length else None
+            body = await source.open(source_request(request), offset=offset, stop=until)
             try:
                 await _read_run(body, file, left, stop, executor, came)
             finally:

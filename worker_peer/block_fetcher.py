@@ -4,6 +4,7 @@ Driver, used by the exchange's thread only. What to ask of whom is decided in co
 verified and written.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from wire.framing import to_frames
 from wire.messages import Blocks, Have, NoBlocks, PieceFailure
-from worker_peer.core.fetching import Done, Fate, Fetching, Job
+from worker_peer.core.fetching import Done, Fate, Fetching, Job, Lost
 from worker_peer.core.hints import Hints
 from worker_peer.data_socket import TURN, count, prepare, understood
 from worker_peer.host.digests import block_digest
@@ -112,12 +113,19 @@ class BlockFetcher:
         shared = self._files.get(task)
         if shared is None:
             return
-        self._connect(parent, endpoint, hint_endpoint, now)
+        # What has come meanwhile is told already.
+        pieces = [each for each in pieces if each[0] not in shared.have]
+        try:
+            self._connect(parent, endpoint, hint_endpoint, now)
+        except zmq.ZMQError:
+            # Another peer wrote the endpoint: one that cannot be one costs its own pieces, nothing else.
+            self._tell([Lost(task, lease, piece, parent, PieceFailure.GONE) for piece, _ in pieces])
+            return
         if task not in self._subscribed:
             self.subscriber.subscribe(task.encode())
             self._subscribed.add(task)
         for piece, _ in pieces:
-            shared.partial[piece] = 0  # asked of this peer, it is on its way
+            shared.partial.setdefault(piece, 0)  # asked of this peer, it is on its way
         self._fetching.lease(task, lease, parent, shared.file.layout, pieces, now)
 
     def stop(self, task: str) -> None:
@@ -247,12 +255,19 @@ class BlockFetcher:
         monitor = dealer.get_monitor_socket(
             zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_CONNECT_RETRIED
         )
-        dealer.connect(endpoint)
+        try:
+            dealer.connect(endpoint)
+        except zmq.ZMQError:
+            dealer.disable_monitor()
+            monitor.close(0)
+            dealer.close(0)
+            raise
         self._links[parent] = _Link(dealer, monitor, endpoint, hint_endpoint, now)
         self._poller.register(dealer, zmq.POLLIN)
         self._poller.register(monitor, zmq.POLLIN)
         if hint_endpoint:
-            self.subscriber.connect(hint_endpoint)
+            with contextlib.suppress(zmq.ZMQError):
+                self.subscriber.connect(hint_endpoint)
 
     def _watch(self, parent: str, link: _Link) -> None:
         """A connection's own events: a parent that died is known at once, not after a silence."""
@@ -275,7 +290,8 @@ class BlockFetcher:
         link.monitor.close(0)
         link.dealer.close(0)
         if link.hint_endpoint:
-            self.subscriber.disconnect(link.hint_endpoint)
+            with contextlib.suppress(zmq.ZMQError):
+                self.subscriber.disconnect(link.hint_endpoint)
 
     def close_idle(self, now: float) -> None:
         """Hang up on parents that have had nothing to do for long."""

@@ -8,8 +8,9 @@ from typing import Final
 
 import zmq
 
+from wire.errors import ErrorCode
 from wire.framing import to_frames
-from wire.messages import MAX_PIECES_PER_MESSAGE, Blocks, GetBlocks, Have, Message
+from wire.messages import MAX_PIECES_PER_MESSAGE, Blocks, GetBlocks, Have, Message, NoBlocks
 from worker_peer.core.serving import Presence, Refuse, Send, Serving
 from worker_peer.data_socket import TURN, bind, count, prepare, understood
 from worker_peer.host.limits import TokenBucket
@@ -133,12 +134,14 @@ class BlockServer:
         request = send.request
         shared = self._files.get(request.task)
         if shared is None:
+            self._refuse_unknown(send)
             return 0
         offset, size = shared.file.layout.run_span(request.piece, request.first, request.count)
         try:
             payload = shared.file.read(offset, size)
         except (ContentChanged, OSError, ValueError) as error:
             self._on_broken(request.task, error)
+            self._refuse_unknown(send)
             return 0
         self._upload.take(size, now)
         head = Blocks(task=request.task, piece=request.piece, first=request.first, count=request.count)
@@ -146,6 +149,11 @@ class BlockServer:
             self.sent_bytes += size
             self.served_at[request.task] = now
         return size
+
+    def _refuse_unknown(self, send: Send) -> None:
+        """The task has gone since it was asked for: a child that hears nothing would wait for a stall."""
+        answer = NoBlocks(task=send.request.task, piece=send.request.piece, code=ErrorCode.TASK_UNKNOWN)
+        self._refuse(Refuse(send.child, answer))
 
     def _send(self, child: bytes, message: Message, payload: memoryview | None) -> bool:
         try:

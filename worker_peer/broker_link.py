@@ -5,6 +5,7 @@ a DEALER speaks to it. What arrives goes to `on_message`; ups and downs to `on_u
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from wire.framing import MAX_FRAME_BYTES, from_frames, to_frames
 from wire.messages import Alive, Hello, Message, NotKnown, Refused, Welcome
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
-from worker_peer.host.loop_socket import LoopSocket
+from worker_peer.host.loop_socket import LoopSocket, Sent
 
 _log = logging.getLogger("supernode")
 
@@ -69,13 +70,16 @@ class BrokerLink:
         self._handlers = handlers
         self._clock = clock
         self._socket: LoopSocket | None = None
+        self._monitor: LoopSocket | None = None
+        #: Set when the connection has been closed by the other end.
+        self._cut = asyncio.Event()
         self._heard_at = 0.0
         self._welcome: asyncio.Future[Welcome] | None = None
         self._task = background.spawn(self._run(), f"supernode {node}")
 
     def send(self, message: Message) -> bool:
         """Send without waiting. False: the supernode is not there; what was said has to be said again when it is."""
-        return self._socket is not None and self._socket.send(to_frames(message))
+        return self._socket is not None and self._socket.send(to_frames(message)) is Sent.YES
 
     def close(self) -> None:
         """Hang up."""
@@ -83,9 +87,10 @@ class BrokerLink:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        for socket in (self._monitor, self._socket):
+            if socket is not None:
+                socket.close()
+        self._monitor = self._socket = None
 
     async def _run(self) -> None:
         pause = _FIRST_PAUSE_S
@@ -123,6 +128,10 @@ class BrokerLink:
             dealer.close(0)
             raise
         self._welcome = asyncio.get_running_loop().create_future()
+        self._cut.clear()
+        # A supernode that ends, however it ends, closes its connections: that is known at once, its silence much later.
+        monitor = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = LoopSocket(monitor, lambda frames: self._cut.set())
         self._socket = LoopSocket(dealer, self._received)
         self.send(self._hello())
         try:
@@ -135,12 +144,15 @@ class BrokerLink:
     async def _stay(self, welcome: Welcome) -> None:
         """Up: say ALIVE until the supernode falls silent."""
         self._go_up(welcome)
-        while True:
+        while not self._cut.is_set() and self._clock.now() - self._heard_at <= welcome.lost_after_s:
             self.send(self._handlers.alive())
-            await asyncio.sleep(welcome.alive_every_s)
-            if self._clock.now() - self._heard_at > welcome.lost_after_s:
-                break
-        _log.warning("supernode %s is silent: going on without it, and trying to reach it again", self.node)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._cut.wait(), welcome.alive_every_s)
+        _log.warning(
+            "supernode %s %s: going on without it, and trying to reach it again",
+            self.node,
+            "has hung up" if self._cut.is_set() else "is silent",
+        )
         self.is_up, self.failed_at = False, self._clock.now()
         self._hang_up()
         self._handlers.on_down(self)

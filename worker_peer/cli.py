@@ -14,6 +14,9 @@ from worker_peer.host.values import Node, expand_nodes, parse_duration, parse_no
 from worker_peer.oneshot_options import OneshotOptions
 from worker_peer.properties import Properties, PropertiesError, load_properties
 
+#: A supernode that is up but busy had better be waited for than the source be asked; one that is down is known at once.
+_SUPERNODE_PATIENCE_S = 5.0
+
 #: Flags of 1.x that have no meaning here; given, each is named once.
 _WITHOUT_MEANING = {
     "clientqueue": "pieces are written as they come, there is no queue to size",
@@ -274,6 +277,7 @@ def _server(given: list[str]) -> int:
         software=software_version(),
         alive_s=flags.alivetime,
         expire_s=flags.expiretime,
+        supernode_patience_s=_SUPERNODE_PATIENCE_S,
     )
     return run_server(config, verbose=flags.verbose, as_json=flags.json_log)
 

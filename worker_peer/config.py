@@ -50,7 +50,8 @@ class PeerConfig:
     """A content that nobody has used for so long is deleted; 0 or less: never."""
 
     supernode_patience_s: float = 0.9
-    """A download fails when no supernode has answered for so long: whoever asked goes to the source by himself."""
+    """A download fails when no supernode has answered for so long: whoever asked goes to the source by himself. Short for
+    a gateway, whose client waits; longer for dfget, which had better wait for a busy supernode than go to the source."""
 
     back_to_source_after_s: float = 3.0
     """Without a supernode, and with nothing left to fetch from other peers, for so long: read the rest from the source."""

@@ -1,6 +1,7 @@
 """Straight from the source to the output, for one dfget: when the swarm cannot give the content, or is not wanted."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import tempfile
@@ -55,7 +56,8 @@ async def download_directly(
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise OutputUnwritable(f"{output}: {error.strerror}: free some space or choose another --output") from None
+            advice = "free some space, or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose"
+            raise OutputUnwritable(f"{output}: {error.strerror}: {advice} another --output") from None
         finally:
             await body.close()
         _judge(content, digest, md5)

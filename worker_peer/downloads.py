@@ -55,6 +55,7 @@ from worker_peer.host.store import Store, StoreFull, TaskFile
 from worker_peer.supernodes import Supernodes
 
 _log = logging.getLogger("download")
+_KNOWN = (SessionState.SWARMING, SessionState.COMPLETE)  # the file is of the content that is wanted
 _Result = TypeVar("_Result")
 
 
@@ -312,7 +313,7 @@ class Downloads:
     def _happened(self, download: _Download, event: Event) -> None:
         """Give an event to the session, do what it wants, and re-arm its timer."""
         effects = download.session.handle(event, self._clock.now())
-        if download.session.state is SessionState.SWARMING and download.content.arrival is None and download.file is not None:
+        if download.session.state in _KNOWN and download.content.arrival is None and download.file is not None:
             self._show(download, download.file, PieceSet(download.file.layout.piece_count), download.session.content_type)
         for effect in effects:
             self._do(download, effect)

@@ -85,7 +85,8 @@ def _nodes(path: Path, value: Any) -> tuple[Node, ...]:
     if not isinstance(value, list):
         raise PropertiesError(f"{path}: nodes is a list of host[:port][=weight]")
     try:
-        return tuple(node for each in value for node in parse_nodes(str(each)))
+        # Together: a weight counts against the others'.
+        return tuple(parse_nodes(",".join(str(each) for each in value))) if value else ()
     except ValueError as error:
         raise PropertiesError(f"{path}: nodes: {error}") from None
 

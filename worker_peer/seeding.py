@@ -82,8 +82,19 @@ class Seeding:
         self._files: dict[str, TaskFile] = {}
         self._validators: dict[str, str] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        #: Bytes of bodies read from sources, in all.
-        self.source_bytes = 0
+        # Bodies being read, and the bytes of those that have ended.
+        self._bodies: set[Body] = set()
+        self._ended_bytes = 0
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of bodies read from sources so far, in all."""
+        return self._ended_bytes + sum(body.bytes_read for body in self._bodies)
+
+    def _end_body(self, body: Body) -> None:
+        if body in self._bodies:
+            self._bodies.discard(body)
+            self._ended_bytes += body.bytes_read
 
     def message(self, link: BrokerLink, message: Message) -> None:
         """What the supernode asks."""
@@ -188,6 +199,7 @@ class _Reading:
         offset = _first_missing(file) if file is not None else 0
         validator = seeding._validators.get(self._task, "")
         body: Body = await seeding._source.open(self._request, offset=offset, validator=validator if offset else "")
+        seeding._bodies.add(body)
         try:
             if body.length is None:
                 body = await self._spooled(body)
@@ -204,7 +216,7 @@ class _Reading:
             self._tell(file, list(file.have))
             await self._write(file, body)
         finally:
-            seeding.source_bytes += body.bytes_read
+            seeding._end_body(body)
             await body.close()
         return file
 
@@ -254,7 +266,7 @@ class _Reading:
                 await loop.run_in_executor(seeding._executor, spool.write, chunk)
                 length += len(chunk)
             await loop.run_in_executor(seeding._executor, spool.close)
-            seeding.source_bytes += body.bytes_read
+            seeding._end_body(body)
         except BaseException as error:
             spool.close()
             path.unlink(missing_ok=True)

@@ -22,7 +22,8 @@ SAMPLE: Final = 8
 _ZONE_LINK_SHARE: Final = 1.3
 #: The seed may repeat pieces up to this share of the content, however many peers there are...
 _REPEATS: Final = 0.04
-#: ... and up to its share in all uplinks, but not more than this of everything: a swarm lives from its peers.
+#: ... and, where its share in all uplinks is not tiny, up to that, but not more than this: a swarm lives from its peers.
+_WORTH_IT: Final = 0.05
 _MOST_OF_ALL: Final = 0.4
 #: From this bucket on (8 to 15 copies) a piece is common enough to go to a peer that uploads slowly.
 _RARE_BUCKETS: Final = 4
@@ -52,24 +53,23 @@ class Choice:
     def top_up(self, lease: Lease) -> None:
         """Refill a lease, while that stays the right thing to do."""
         roster = self.roster
-        links = roster.links
-        if len(lease.pieces) > links.refill_at or roster.empty.items:
+        parent, child, pieces = lease.parent, lease.child, lease.pieces
+        empty = roster.empty
+        if empty.items and (len(empty.items) > 1 or child not in empty.places):
             return
-        parent, child = lease.parent, lease.child
-        depth = 1 if lease.weight < 0.5 else links.lease_pieces
+        depth = 1 if lease.weight < 0.5 else roster.links.lease_pieces
         if parent.is_seed:
             self._top_up_from_seed(lease, depth)
             return
         if self._should_yield(lease):
             return
-        pieces, want = lease.pieces, child.want
+        plain = not roster.zones.aware
+        promise, rarest = roster.promise, roster.rarity.rarest
         while len(pieces) < depth:
-            useful = self.useful(parent, child) if roster.zones.aware else parent.offers & want
+            useful = parent.offers & child.want if plain else self.useful(parent, child)
             if not useful:
                 return
-            piece = roster.rarity.rarest(useful, self._random())[1]
-            roster.promise(lease, piece)
-            want = child.want
+            promise(lease, rarest(useful, self._random())[1])
 
     def _top_up_from_seed(self, lease: Lease, depth: int) -> None:
         """The seed goes on with first copies only, and not to a peer that has had far more than the others."""
@@ -238,7 +238,10 @@ class Choice:
     # -- the seed -------------------------------------------------------------------------------------------------------
 
     def inject(self) -> None:
-        """Give away what nobody has yet, once, in the content's order, to the best and emptiest uploaders."""
+        """Give away what nobody has yet, once, in the content's order, to the best and emptiest uploaders.
+
+        No child gets two leases of the seed: the first to join would take them all, and the others wait for what it passes on.
+        """
         roster = self.roster
         seed = roster.seed
         while len(seed.serving) < seed.slots:
@@ -257,12 +260,12 @@ class Choice:
         usual, now, seed = roster.usual_slots, roster.now, roster.seed
         best, found = _WORST, None
         for child in children:
-            if not child.want & bit or (child.seed_leases and child.fetching_weight + 0.5 > usual):
+            if not child.want & bit or child.seed_leases:
                 continue
             if child.avoids and child.avoids_now(seed, now):
                 continue
             known = child.held + child.promised
-            score = 10 * child.seed_leases + 20 * (1 - child.goodness) + 2 * len(child.fetching) / usual
+            score = 20 * (1 - child.goodness) + 2 * len(child.fetching) / usual
             if known:
                 score += 4 + 4 * known / roster.pieces
             if score < best:
@@ -272,27 +275,33 @@ class Choice:
     def may_repeat(self) -> bool:
         """Whether the seed may give a piece again. Repeats buy nothing in a large swarm (1.090 without, 1.089 with 50 %).
 
-        Never while there is something that nobody has: then its uplink has better to do. Otherwise up to a few percent of
+        Never while there is something that nobody has, or that is still to come: then its uplink has better to do. Otherwise up to a few percent of
         the content, or up to the seed's share in the swarm's uplinks, which a small swarm's ideal time counts on.
         """
         roster = self.roster
         seed = roster.seed
         if len(seed.serving) >= seed.slots or seed.have & roster.rarity.buckets[0]:
             return False
-        if roster.seed_sent < (1 + _REPEATS) * roster.pieces + self.repeats_owed:
+        if seed.have != roster.full:
+            # The source still streams: what it sends next is what nobody has. Where the seed's link is as fast as a peer's,
+            # repeats meanwhile made the whole swarm wait (10 peers on real links: egress 1.18, and 1.26 of the ideal time).
+            return False
+        if roster.seed_sent + 1 <= (1 + _REPEATS) * roster.pieces + self.repeats_owed:
             return True
         uplink = seed.uplink
         if uplink is None or not roster.links.learned:
             return False
         share = min(_MOST_OF_ALL, uplink / (uplink + roster.links.total))
-        return roster.seed_sent < share * roster.held_sum
+        return share > _WORTH_IT and roster.seed_sent < share * roster.held_sum
 
     def from_seed(self, child: Peer) -> bool:
         """Give the child a lease of the seed. False: the seed has no slot, or nothing for it."""
         roster = self.roster
         seed = roster.seed
         pieces = seed.have & child.want
-        if not pieces or len(seed.serving) >= seed.slots or (child.avoids and child.avoids_now(seed, roster.now)):
+        if not pieces or child.seed_leases or len(seed.serving) >= seed.slots:
+            return False
+        if child.avoids and child.avoids_now(seed, roster.now):
             return False
         self.grant(seed, child, roster.rarity.rarest(pieces, self._random())[1])
         return True

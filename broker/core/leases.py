@@ -46,22 +46,23 @@ class LeaseBook:
         if lease is not None and lease.child == child:
             lease.until = until
 
-    def take_back(self, child: str, number: int, piece: int) -> str | None:
-        """A leased piece has come, or will not. The lease's parent; None: this child has no such lease."""
+    def take_back(self, child: str, task: str, number: int, piece: int) -> str | None:
+        """A leased piece has come, or will not. The lease's parent; None: this child was not granted that."""
         lease = self._by_number.get(number)
-        if lease is None or lease.child != child:
+        if lease is None or lease.child != child or lease.task != task or piece not in lease.pieces:
             return None
-        lease.pieces.discard(piece)
+        lease.pieces.remove(piece)
         if not lease.pieces:
             self._remove(lease)
         return lease.parent
 
-    def end_of_child(self, child: str, task: str) -> None:
-        """The child has left the task, or begins anew."""
-        self._remove_all(self._of_child.get(child, ()), task)
+    def end_of_member(self, peer: str, task: str) -> None:
+        """The peer has left the task, or begins anew: what it was to get and to give, the matcher has taken back too."""
+        self._remove_all(self._of_child.get(peer, ()), task)
+        self.end_of_parent(peer, task)
 
     def end_of_parent(self, parent: str, task: str) -> None:
-        """The parent has left the task."""
+        """The parent serves the task no more."""
         self._remove_all(self._of_parent.get(parent, ()), task)
 
     def expire(self, now: float) -> list[LeaseRecord]:

@@ -6,7 +6,7 @@ look, in turns, so that no wake-up is lost by a decision that was made from a fe
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import log2
+from math import inf, log2
 from typing import Final
 
 from broker.core.choice import SAMPLE, Choice
@@ -20,6 +20,8 @@ from broker.core.swarm import Lease, Peer
 __all__ = ["SEED", "Assignment", "LinkSettings", "Matcher", "MatcherSettings"]
 
 DEFAULTS: Final = MatcherSettings()
+#: Of the reports about a parent that is known, one in so many is learned from: it costs as much as deciding.
+_OBSERVED: Final = 4
 #: Children that one tick looks at, and parents that it looks at for one that has waited for long.
 _TICK_CHILDREN: Final = 64
 _TICK_PARENTS: Final = 256
@@ -55,21 +57,22 @@ class Matcher:
         if pieces < 1:
             raise ValueError(f"a content of {pieces} pieces")
         self.settings = settings
-        links = Links(nominal_rate, piece_length, settings.links)
+        links = Links(nominal_rate, pieces, piece_length, settings.links, rng)
         self._roster = Roster(
             pieces,
             links,
             rng=rng,
             lease_numbers=lease_numbers,
-            settings=settings.links,
             cut_through=settings.cut_through,
+            settle_s=settings.settle_s,
         )
         self._choice = Choice(self._roster, zone_rate=settings.zone_rate)
         self._turn = 0
         self._ticked_at = 0.0
         self._tick_s = settings.tick_s
         self._settled = 0
-        #: When the seed may repeat a piece beyond its ration, and how long it waits then until the next one.
+        self._reports = 0
+        #: When the seed may repeat a piece beyond its ration, and how long until the next one while nothing arrives.
         self._repeat_at = 0.0
         self._repeat_gap = 0.0
 
@@ -154,7 +157,7 @@ class Matcher:
         if child is None:
             return
         kept = self._take_arrivals(child, pieces)
-        self._repeat_gap = min(self._repeat_gap, self._first_repeat_gap())
+        self._repeat_gap = 0.0
         choice = self._choice
         stays = bool(kept)
         refill_at = roster.links.refill_at
@@ -171,7 +174,7 @@ class Matcher:
             stays
             and child.held + child.promised + 1 < roster.pieces
             and child.held > 4 + len(pieces)
-            and len(child.serving) >= child.slots
+            and (len(child.serving) >= child.slots or not roster.needy.items)
             and roster.progress_sum <= (child.held + child.offset + roster.behind_from) * roster.progress_count
         ):
             return
@@ -188,21 +191,25 @@ class Matcher:
         """Note a report. Returns the leases of which a piece has come."""
         roster = self._roster
         kept: list[Lease] = []
-        moved = False
+        links, leases, moved = roster.links, roster.leases, False
         for number, piece, rate in pieces:
             if not 0 <= piece < roster.pieces:
                 continue
-            if not child.have >> piece & 1:
-                roster.arrived(child, piece)
-            lease = roster.leases.get(number)
+            bit = 1 << piece
+            if not child.have & bit:
+                roster.arrived(child, piece, bit)
+            lease = leases.get(number)
             if lease is None or lease.child is not child or piece not in lease.pieces:
                 continue  # that promise was moved to another lease meanwhile
-            if rate > 0:
-                moved |= roster.links.observe(lease, rate, followed=bool(lease.following >> piece & 1))
-            roster.keep_promise(lease, piece)
+            self._reports += 1
+            if rate > 0 and (not lease.parent.proven or self._reports % _OBSERVED == 0):
+                moved |= links.observe(lease, rate, followed=bool(lease.following & bit))
+            roster.keep_promise(lease, piece, bit)
             kept.append(lease)
         if moved:
             self._measure_anew()
+        if links.changed:
+            self._sync_changed()
         return kept
 
     def failed(self, peer: str, lease: int, piece: int, now: float, *, blame: bool) -> None:
@@ -221,6 +228,7 @@ class Matcher:
         self._avoid(child, parent, now, blame=blame)
         if blame and not parent.is_seed:
             roster.links.slow_down(parent)
+            self._sync_changed()
         touched: dict[Peer, None] = {}
         roster.unpromise(known, piece, touched)
         self._settle(touched)
@@ -275,21 +283,16 @@ class Matcher:
             return 0
         if may_search and choice.match_relaxed(child, roster.free.window(self._turn * 4, _TICK_PARENTS)):
             return 1
-        if not self._repeat_gap:
-            self._repeat_gap = self._first_repeat_gap()
-            self._repeat_at = now + self._repeat_gap
-        elif now >= self._repeat_at and choice.from_seed(child):
-            self._repeat_gap *= 2
-            self._repeat_at = now + self._repeat_gap
+        gap = max(self._repeat_gap, self.settings.patience_s, 4 * piece_s)
+        if now - child.idle_since >= gap and now >= self._repeat_at and choice.from_seed(child):
+            self._repeat_at = now + gap
+            self._repeat_gap = 2 * gap
         return int(may_search)
 
     def _piece_s(self) -> float:
         """What a piece takes here; before anything was seen, something that is long enough on most links."""
         links = self._roster.links
         return links.piece_s if links.learned else self.settings.patience_s / 2
-
-    def _first_repeat_gap(self) -> float:
-        return max(self.settings.patience_s, 4 * self._piece_s())
 
     def _rescue(self, now: float) -> None:
         """A piece that stays in few copies (their holders are slow) gets a fresh one from the seed.
@@ -322,21 +325,49 @@ class Matcher:
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _begin(self, now: float) -> None:
-        """Every event starts here: the time, and what has become offered by it."""
+        """Every event starts here: the time, and what is due by it."""
         roster = self._roster
         roster.now = now
-        starting = roster.starting
-        if not starting:
+        if now < roster.look_at:
             return
-        since = now - self.settings.settle_s
-        while starting and starting[0][0] <= since:
-            _, lease, piece = starting.popleft()
-            if piece in lease.pieces and lease.number in roster.leases and roster.offer_start(lease, piece):
+        self._offer_what_starts(now)
+        self._watch_what_lasts(now)
+        starting, watched = roster.starting, roster.watched
+        due = starting[0][0] + roster.settle_s if starting else inf
+        roster.look_at = min(due, watched[0][0] + self._overdue_s()) if watched else due
+
+    def _offer_what_starts(self, now: float) -> None:
+        """Leases have reached their children: what these receive now, they can pass on."""
+        roster = self._roster
+        starting, settle_s = roster.starting, roster.settle_s
+        # The same sum as in `next_tick`: rounded otherwise, a tick could come too early for ever.
+        while starting and starting[0][0] + settle_s <= now:
+            entry = starting.popleft()
+            _, lease, piece = entry
+            if piece not in lease.pieces or lease.number not in roster.leases:
+                continue
+            if not lease.following and not lease.parent.is_seed:
+                roster.watched.append(entry)
+            if roster.offer_start(lease, piece):
                 child = lease.child
                 if len(child.serving) < child.slots:
                     roster.sync(child)
                     if roster.needy.items:
                         self._choice.serve(child)
+
+    def _watch_what_lasts(self, now: float) -> None:
+        """A lease whose first piece takes several times as long as usual has a slow parent."""
+        roster = self._roster
+        watched, overdue_s = roster.watched, self._overdue_s()
+        while watched and watched[0][0] + overdue_s <= now:
+            granted_at, lease, piece = watched.popleft()
+            if lease.number in roster.leases and piece in lease.pieces:
+                roster.links.overdue(lease, now - granted_at)
+        self._sync_changed()
+
+    def _overdue_s(self) -> float:
+        links = self._roster.links
+        return self.settings.overdue * links.usual_slots * self._piece_s() + self.settings.idle_s
 
     def _settle(self, touched: dict[Peer, None]) -> None:
         """Peers whose slots or wishes have changed look for work."""
@@ -363,6 +394,14 @@ class Matcher:
         for peer in roster.peers.values():
             roster.links.derive(peer)
             roster.sync(peer)
+
+    def _sync_changed(self) -> None:
+        """Peers whose uplink is believed to be another have other slots."""
+        roster = self._roster
+        changed, roster.links.changed = roster.links.changed, []
+        for peer in changed:
+            if not peer.is_seed:
+                roster.sync(peer)
 
     # -- questions ------------------------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ def _check_peer(roster: Roster, peer: Peer) -> None:
     weight = sum(lease.weight for lease in peer.fetching)
     assert isclose(peer.fetching_weight, weight, abs_tol=1e-6), peer
     assert peer.slots >= 1, peer
-    free = peer.offers != 0 and len(peer.serving) < roster.upload_slots(peer)
+    free = peer.offers != 0 and len(peer.serving) < peer.slots
     assert (peer in roster.free) == free, f"{peer} is free: {free}"
     assert (peer in roster.incomplete) == (peer.want != 0), peer
     assert (peer in roster.empty) == (peer.want == roster.full), peer
@@ -105,5 +105,7 @@ def _check_counts(roster: Roster) -> None:
 def _check_links(roster: Roster) -> None:
     links = roster.links
     assert links.unknown == sum(peer.uplink is None for peer in roster.peers.values())
+    links.known.validate()
+    assert set(links.known.items) == {peer for peer in roster.peers.values() if peer.uplink is not None}
     known = sum(peer.uplink or 0.0 for peer in roster.peers.values())
     assert isclose(links.total_known, known, rel_tol=1e-6, abs_tol=1e-3)

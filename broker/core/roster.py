@@ -5,12 +5,11 @@ choice.py asks it and tells it what to grant; matcher.py tells it what has happe
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from math import inf
+from typing import Final, NamedTuple
 
 from broker.core.idset import IdSet, Rng
 from broker.core.links import Links
-from broker.core.matcher_settings import LinkSettings
 from broker.core.rarity import Rarity
 from broker.core.swarm import Lease, Peer
 from broker.core.zones import Zones
@@ -19,15 +18,15 @@ from broker.core.zones import Zones
 SEED: Final = ""
 #: No child has more leases than so many times the usual ones, however slow they are.
 _MOST_LEASES: Final = 4
-#: Up to so many pieces a peer is young: it serves fewer at once, so that each of the first copies is done sooner.
-_YOUNG: Final = 3
 #: A peer is behind, or ahead, by this share of the content, and by a few pieces at least.
 _GAP_SHARE: Final = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """`child` is to fetch `piece` from `parent` (SEED: the seed) under the number of their lease."""
+class Assignment(NamedTuple):
+    """`child` is to fetch `piece` from `parent` (SEED: the seed) under the number of their lease.
+
+    One is made per piece and peer: a frozen dataclass would take twice as long.
+    """
 
     child: str
     parent: str
@@ -39,15 +38,16 @@ class Roster:
     """Peers, leases and pieces of one swarm."""
 
     def __init__(
-        self, pieces: int, links: Links, *, rng: Rng, lease_numbers: Iterator[int], settings: LinkSettings, cut_through: bool
+        self, pieces: int, links: Links, *, rng: Rng, lease_numbers: Iterator[int], cut_through: bool, settle_s: float
     ) -> None:
         self.pieces = pieces
         self.full = (1 << pieces) - 1
         self.links = links
         self.rng = rng
         self.now = 0.0
-        self.usual_slots = settings.upload_slots
+        self.usual_slots = links.usual_slots
         self.cut_through = cut_through
+        self.settle_s = settle_s
         self.behind_from = max(2.0, _GAP_SHARE * pieces)
         self.ahead_from = max(3.0, _GAP_SHARE * pieces)
         self.rarity = Rarity(pieces)
@@ -66,13 +66,17 @@ class Roster:
         #: Children that have and were promised nothing; and all that have pieces to be promised. Always exact.
         self.empty: IdSet[Peer] = IdSet()
         self.incomplete: IdSet[Peer] = IdSet()
-        self.zones = Zones(pieces, wanted_entering=(3 * settings.upload_slots + 1) // 2)
+        self.zones = Zones(pieces, wanted_entering=(3 * links.usual_slots + 1) // 2)
         self.progress_sum = 0.0
         self.progress_count = 0
         self.held_sum = 0
         self.complete = 0
         #: First pieces of leases, by the time of their grant: their children may offer them a moment later.
         self.starting: deque[tuple[float, Lease, int]] = deque()
+        #: The same, once they can be on their way: a parent is slow if they are so for too long.
+        self.watched: deque[tuple[float, Lease, int]] = deque()
+        #: When the first of either has to be looked at.
+        self.look_at = inf
         #: Pieces that the seed gave first copies of, by time: rescue looks at them later.
         self.injected: deque[tuple[float, int]] = deque()
         self.decided: list[Assignment] = []
@@ -101,15 +105,6 @@ class Roster:
     def seed_is_scarce(self) -> bool:
         """Whether the seed's uplink is what the swarm waits for: less than two usual ones. Then it must never pause."""
         return self.seed.slots < 2 * (self.usual_slots + 1)
-
-    def upload_slots(self, parent: Peer) -> int:
-        """How many leases the parent may serve now."""
-        held, slots = parent.held, parent.slots
-        if held > _YOUNG:
-            return slots
-        if held == self.pieces:
-            return min(slots, 2)
-        return max(1, min(slots, 1 + (held - 1) * (slots - 1) // _YOUNG))
 
     # -- peers ----------------------------------------------------------------------------------------------------------
 
@@ -157,9 +152,8 @@ class Roster:
         touched.pop(peer, None)
         return list(touched)
 
-    def arrived(self, child: Peer, piece: int) -> None:
-        """The child has verified and stored a piece that it did not have."""
-        bit = 1 << piece
+    def arrived(self, child: Peer, piece: int, bit: int) -> None:
+        """The child has verified and stored a piece that it did not have; `bit` is 1 << piece."""
         child.have |= bit
         child.offers |= bit
         child.held += 1
@@ -196,14 +190,18 @@ class Roster:
         """Put the peer into the sets that it belongs to."""
         if peer.is_seed:
             return
-        slots = peer.slots if peer.held > _YOUNG else self.upload_slots(peer)
-        free = peer.offers != 0 and len(peer.serving) < slots
+        free = peer.offers != 0 and len(peer.serving) < peer.slots
         want = peer.want
         needy = want != 0 and len(peer.fetching) < _MOST_LEASES * self.usual_slots and self.room(peer) >= 0
-        self.free.put(peer, free)
-        self.needy.put(peer, needy)
-        self.incomplete.put(peer, want != 0)
-        self.empty.put(peer, want == self.full)
+        # Mostly nothing changes: a look into each set is a third of a call's price.
+        if (peer in self.free.places) != free:
+            self.free.put(peer, free)
+        if (peer in self.needy.places) != needy:
+            self.needy.put(peer, needy)
+        if (peer in self.incomplete.places) != (want != 0):
+            self.incomplete.put(peer, want != 0)
+        if (peer in self.empty.places) != (want == self.full):
+            self.empty.put(peer, want == self.full)
         if self.zones.aware:
             peer.zone.free.put(peer, free)
             peer.zone.needy.put(peer, needy)
@@ -246,7 +244,12 @@ class Roster:
         child.want ^= bit
         child.promised += 1
         lease.pieces.append(piece)
-        copies = self.rarity.add(piece)
+        rarity = self.rarity
+        copies = rarity.copies[piece] + 1
+        if copies & (copies - 1):
+            rarity.copies[piece] = copies
+        else:
+            rarity.add(piece)
         if parent.is_seed:
             self.seed_sent += 1
             if copies == 1:
@@ -255,25 +258,31 @@ class Roster:
             lease.following |= bit
         if self.zones.aware:
             self.zones.gain(child.zone, bit)
-        if self.cut_through and len(lease.pieces) == 1:
+        if len(lease.pieces) == 1:
+            if not self.starting:
+                self.look_at = min(self.look_at, self.now + self.settle_s)
             self.starting.append((self.now, lease, piece))
         self.decided.append(Assignment(child.name, parent.name, lease.number, piece))
 
-    def keep_promise(self, lease: Lease, piece: int) -> None:
+    def keep_promise(self, lease: Lease, piece: int, bit: int) -> None:
         """The piece has come over the lease; its child fetches the lease's next one now, and may pass that on."""
-        lease.pieces.remove(piece)
-        lease.following &= ~(1 << piece)
+        pieces = lease.pieces
+        pieces.remove(piece)
+        if lease.following:
+            lease.following &= ~bit
         lease.child.promised -= 1
-        if lease.pieces:
-            self.offer_start(lease, lease.pieces[0])
+        if pieces and self.cut_through:
+            self.offer_start(lease, pieces[0])
 
     def offer_start(self, lease: Lease, piece: int) -> bool:
-        """The child receives the piece now: it can pass its blocks on, unless they come too slowly to hold a slot for.
+        """The child receives the piece now: it can pass its blocks on, once its parent is known not to be slow.
 
+        A slow parent would keep slots of a whole tree below it waiting (a fifth of slow peers: 1.15 instead of 1.08).
         Returns whether the child has something more to offer by that.
         """
         bit = 1 << piece
-        if not self.cut_through or lease.parent.slow or lease.child.offers & bit:
+        parent = lease.parent
+        if not self.cut_through or parent.slow or not parent.proven or lease.child.offers & bit:
             return False
         lease.child.offers |= bit
         return True

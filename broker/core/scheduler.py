@@ -10,16 +10,16 @@ DEAD (with the reason; the next one who asks makes the seed try again).
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 from zlib import crc32
 
 from broker.core.effects import Effect, Forget, Note, Notice, Tell
 from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, TaskDropped, Tick
 from broker.core.matcher import SEED, Assignment, Matcher
+from broker.core.scheduler_settings import SchedulerSettings
 from broker.core.state import Claim, PeerRecord, State, TaskRecord
-from broker.core.telling import bits_of, claimed_bits, fetch_asked, lease_granted, split_digests, task_told
+from broker.core.telling import bits_of, claimed_bits, fetch_asked, lease_granted, peer_greeted, split_digests, task_told
 from wire.errors import ErrorCode
 from wire.messages import (
     Alive,
@@ -27,7 +27,6 @@ from wire.messages import (
     Hello,
     Leave,
     Message,
-    Origin,
     PieceFailure,
     Register,
     Report,
@@ -42,41 +41,14 @@ from wire.pieces import PieceLayout
 if TYPE_CHECKING:
     from random import Random
 
+__all__ = ["Scheduler", "SchedulerSettings"]
+
 #: The matcher learns real rates from reports; this is what it begins with, bytes per second (1 Gbit/s).
 _NOMINAL_RATE: Final = 125e6
 _TICK_S: Final = 0.05
 _HOUSEKEEPING_S: Final = 0.5
 _MAX_TASKS: Final = 100_000
 _MAX_PEERS: Final = 200_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchedulerSettings:
-    """Times in seconds."""
-
-    alive_every_s: float = 1.0
-    """Peers say ALIVE this often."""
-
-    lost_after_s: float = 10.0
-    """A peer that has said nothing for so long is gone."""
-
-    doubt_s: float = 2.5
-    """A peer that a child holds for gone must say something within this time."""
-
-    lease_s: float = 10.0
-    """A lease that its child does not name as in work ends after so long."""
-
-    renewed_lease_s: float = 60.0
-    """A lease that its child works on ends only after so long without a word of it."""
-
-    seed_patience_s: float = 5.0
-    """With no seed for so long a task that needs one is dead."""
-
-    task_expire_s: float = 180.0
-    """A task that nobody has or wants any more is forgotten after so long (1.x's --task-expire-time)."""
-
-    retry_s: float = 1.0
-    """A dead task is tried again for the first who asks after so long."""
 
 
 class Scheduler:
@@ -106,6 +78,8 @@ class Scheduler:
                 self._drop_task(event.task, now)
             case Tick():
                 self._on_tick(now)
+            case _:
+                assert_never(event)
         effects, self._effects = self._effects, []
         return effects
 
@@ -141,19 +115,7 @@ class Scheduler:
             self._effects.append(Forget(peer=hello.peer))
             self._note(Notice.UNEXPECTED, peer=hello.peer, text=f"more than {_MAX_PEERS} peers")
             return
-        self.state.peers[hello.peer] = PeerRecord(
-            peer=hello.peer,
-            role=hello.role,
-            host=hello.host,
-            software=hello.software,
-            data_endpoint=hello.data_endpoint,
-            hint_endpoint=hello.hint_endpoint,
-            location=hello.location,
-            upload_rate=hello.upload_rate,
-            joined_at=now,
-            heard_at=now,
-        )
-        self.state.counters.peers_joined += 1
+        self.state.enter(peer_greeted(hello, now))
         self._note(Notice.PEER_JOINED, peer=hello.peer, text=hello.data_endpoint)
         if hello.role is Role.SEED:
             for record in list(self.state.tasks.values()):
@@ -166,11 +128,7 @@ class Scheduler:
             return
         for task in list(record.tasks):
             self._remove_member(self.state.tasks[task], peer, now)
-        del self.state.peers[peer]
-        for origin, amount in zip(Origin, record.received, strict=False):
-            self.state.counters.past_received[origin] += amount
-        self.state.counters.past_sent += record.sent
-        self.state.counters.peers_lost += 1
+        self.state.leave(record)
         if forget:
             self._effects.append(Forget(peer=peer))
         self._note(Notice.PEER_LOST, peer=peer, text=why)
@@ -186,6 +144,7 @@ class Scheduler:
                 task.matcher.seed_gone(now)
                 self.state.leases.end_of_parent(peer, task.task)
             self._ask_seed(task, now)
+            self._grant(task, now)
 
     def _on_said(self, peer: str, message: Message, now: float) -> None:
         record = self.state.peers.get(peer)
@@ -194,7 +153,7 @@ class Scheduler:
             return
         record.heard_at, record.doubted_at = now, None
         match message:
-            case Register():
+            case Register() if record.role is Role.PEER:
                 self._on_register(record, message, now)
             case Report():
                 self._on_report(record, message, now)
@@ -213,7 +172,7 @@ class Scheduler:
                 self._note(Notice.UNEXPECTED, peer=peer, text=name)
 
     def _on_alive(self, record: PeerRecord, message: Alive, now: float) -> None:
-        record.received, record.sent = message.received, message.sent
+        self.state.count(record, message.received, message.sent)
         until = now + self.settings.renewed_lease_s
         for number in message.leases:
             self.state.leases.renew(record.peer, number, until)
@@ -253,7 +212,7 @@ class Scheduler:
 
     def _add_member(self, task: TaskRecord, record: PeerRecord, message: Register, now: float) -> None:
         record.tasks.add(task.task)
-        self.state.leases.end_of_child(record.peer, task.task)
+        self.state.leases.end_of_member(record.peer, task.task)
         task.members[record.peer] = Claim(claimed_bits(message), message.length, message.piece_length)
         if message.serves_only:
             task.serves_only.add(record.peer)
@@ -281,14 +240,12 @@ class Scheduler:
         claim.bits &= ~known
 
     def _remove_member(self, task: TaskRecord, peer: str, now: float) -> None:
-        task.members.pop(peer, None)
+        del task.members[peer]
         task.serves_only.discard(peer)
-        if peer in self.state.peers:
-            self.state.peers[peer].tasks.discard(task.task)
+        self.state.peers[peer].tasks.discard(task.task)
+        self.state.leases.end_of_member(peer, task.task)
         if task.matcher is not None:
             task.matcher.gone(peer, now)
-        self.state.leases.end_of_child(peer, task.task)
-        self.state.leases.end_of_parent(peer, task.task)
         self._grant(task, now)
 
     def _tell_members(self, task: TaskRecord) -> None:
@@ -299,11 +256,11 @@ class Scheduler:
     def _kill(self, task: TaskRecord, code: ErrorCode, status: int, message: str, now: float) -> None:
         task.state, task.code, task.status, task.message = TaskState.DEAD, code, status, message
         task.died_at, task.seed = now, None
+        task.layout, task.matcher = None, None
         self._note(Notice.TASK_DEAD, task=task.task, text=message)
         self._tell_members(task)
         for peer in list(task.members):
             self._remove_member(task, peer, now)
-        task.layout, task.matcher = None, None
 
     def _drop_task(self, task: str, now: float) -> None:
         record = self.state.tasks.get(task)
@@ -314,6 +271,7 @@ class Scheduler:
             told.append(record.seed)
         for peer in told:
             self._tell(peer, Drop(task=task))
+        record.layout, record.matcher = None, None
         for peer in list(record.members):
             self._remove_member(record, peer, now)
         del self.state.tasks[task]
@@ -345,19 +303,25 @@ class Scheduler:
             self._kill(task, ErrorCode.INTERNAL, 0, f"the seed told a cut that cannot be: {error}", now)
             return
         if task.layout is not None and task.layout != layout:
-            self._kill(task, ErrorCode.SOURCE_CHANGED, 0, "the source's content changed: ask again", now)
+            self._kill(task, ErrorCode.SOURCE_CHANGED, 0, _CHANGED, now)
             return
+        _note_source_bytes(record, message.source_bytes)
         task.content_type = message.content_type
         is_new = task.layout is None
         if is_new:
             self._begin_caching(task, record, layout, now)
         if not self._take_digests(task, fresh, now):
             return
-        if message.digest is not None and task.digest != message.digest:
+        if message.digest is None or message.digest == task.digest:
+            if is_new:
+                self._tell_members(task)
+        elif task.digest is not None:
+            self._kill(task, ErrorCode.SOURCE_CHANGED, 0, _CHANGED, now)
+        elif len(task.digests) < layout.piece_count:
+            self._kill(task, ErrorCode.INTERNAL, 0, "the seed told the content's digest, and not all of its pieces", now)
+        else:
             task.digest, task.state = message.digest, TaskState.CACHED
             self._note(Notice.TASK_CACHED, task=task.task, text=message.digest)
-            self._tell_members(task)
-        elif is_new:
             self._tell_members(task)
         self._grant(task, now)
 
@@ -380,21 +344,23 @@ class Scheduler:
         assert task.matcher is not None
         for piece, digests in fresh.items():
             if task.digests.setdefault(piece, digests) != digests:
-                self._kill(task, ErrorCode.SOURCE_CHANGED, 0, "the source's content changed: ask again", now)
+                self._kill(task, ErrorCode.SOURCE_CHANGED, 0, _CHANGED, now)
                 return False
-        task.matcher.seed_has(fresh, now)
+        # Who has them already is told first: else the seed would give them away, and be asked for what is here.
         bits = bits_of(fresh)
         for peer, claim in task.members.items():
             if claim.bits & bits:
                 claimed = [piece for piece in fresh if claim.bits >> piece & 1]
                 task.matcher.done(peer, [(0, piece, 0.0) for piece in claimed], now)
                 claim.bits &= ~bits
+        task.matcher.seed_has(fresh, now)
         return True
 
     def _on_seed_failed(self, record: PeerRecord, message: SeedFailed, now: float) -> None:
         task = self.state.tasks.get(message.task)
         if task is None or task.seed != record.peer or task.state is TaskState.DEAD:
             return
+        _note_source_bytes(record, message.source_bytes)
         self.state.counters.seed_failures += 1
         self._kill(task, message.code, message.status, message.message, now)
 
@@ -409,12 +375,8 @@ class Scheduler:
             granted[assignment.child, assignment.lease].append(assignment)
         for (child, number), assignments in granted.items():
             parent = assignments[0].parent
-            serving = self.state.peers.get(task.seed or "" if parent == SEED else parent)
+            serving = self.state.peers[task.seed or "" if parent == SEED else parent]
             pieces = [assignment.piece for assignment in assignments]
-            if serving is None or child not in self.state.peers:
-                for piece in pieces:
-                    task.matcher.failed(child, number, piece, now, blame=False)
-                continue
             self.state.leases.grant(
                 number, task=task.task, child=child, parent=serving.peer, pieces=pieces, until=now + self.settings.lease_s
             )
@@ -430,8 +392,8 @@ class Scheduler:
         done = [each for each in message.done if each[1] < pieces and each[1] in task.digests]
         for number, piece, _ in done:
             self.state.counters.pieces_reported += 1
-            parent = self.state.leases.take_back(record.peer, number, piece)
-            if parent is not None and parent in self.state.peers:
+            parent = self.state.leases.take_back(record.peer, task.task, number, piece)
+            if parent is not None:
                 self.state.peers[parent].strikes.discard(record.peer)
         if done:
             task.matcher.done(record.peer, done, now)
@@ -443,15 +405,14 @@ class Scheduler:
         assert task.matcher is not None
         failures = self.state.counters.pieces_failed
         failures[failure.name.lower()] = failures.get(failure.name.lower(), 0) + 1
-        parent = self.state.leases.take_back(child, number, piece)
+        parent = self.state.leases.take_back(child, task.task, number, piece)
         if parent is None:
             return
-        blamed = self.state.peers.get(parent)
-        if blamed is not None:
-            blamed.strikes.add(child)
-            self._note(Notice.STRIKE, task=task.task, peer=parent, text=f"{failure.name.lower()}, by {child}, piece {piece}")
-            if failure is PieceFailure.GONE and blamed.doubted_at is None:
-                blamed.doubted_at = now
+        blamed = self.state.peers[parent]
+        blamed.strikes.add(child)
+        self._note(Notice.STRIKE, task=task.task, peer=parent, text=f"{failure.name.lower()}, by {child}, piece {piece}")
+        if failure is PieceFailure.GONE and blamed.doubted_at is None:
+            blamed.doubted_at = now
         task.matcher.failed(child, number, piece, now, blame=True)
 
     # -- time -----------------------------------------------------------------------------------------------------------
@@ -476,16 +437,18 @@ class Scheduler:
                 self._lose_peer(record.peer, now, f"silent for {now - record.heard_at:.1f} s")
             elif record.doubted_at is not None and now - record.doubted_at > self.settings.doubt_s:
                 self._lose_peer(record.peer, now, "its children cannot reach it, and it says nothing")
+            elif now - record.heard_at > self.settings.probe_after_s:
+                self._tell(record.peer, Alive())  # to one whose connection is closed it cannot be sent: then it has ended
 
     def _expire_leases(self, now: float) -> None:
         for lease in self.state.leases.expire(now):
             task = self.state.tasks[lease.task]
             self.state.counters.leases_expired += 1
             self._note(Notice.LEASE_EXPIRED, task=lease.task, peer=lease.child, text=f"from {lease.parent}")
-            if task.matcher is not None:
-                for piece in lease.pieces:
-                    task.matcher.failed(lease.child, lease.lease, piece, now, blame=False)
-                self._grant(task, now)
+            assert task.matcher is not None
+            for piece in lease.pieces:
+                task.matcher.failed(lease.child, lease.lease, piece, now, blame=False)
+            self._grant(task, now)
 
     def _expire_tasks(self, now: float) -> None:
         for task in list(self.state.tasks.values()):
@@ -499,4 +462,10 @@ class Scheduler:
                 self._note(Notice.TASK_FORGOTTEN, task=task.task, text="nobody has asked for it for long")
 
 
+_CHANGED = "the source's content changed: ask again"
 _TOO_MANY = "the supernode keeps as many tasks as it can: try again later, or use another supernode"
+
+
+def _note_source_bytes(seed: PeerRecord, count: int) -> None:
+    """What the seed has read from sources, told with its news: not a heartbeat late."""
+    seed.received = (count, *seed.received[1:])

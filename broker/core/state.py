@@ -4,6 +4,7 @@ All of it is soft: after a restart it is rebuilt from what peers and the seed sa
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from broker.core.leases import LeaseBook
 from broker.core.matcher import Matcher
@@ -100,14 +101,47 @@ class Counters:
     past_sent: int = 0
 
 
+#: Peers that are gone whose counts are kept apart: the same process may come back and go on counting.
+_MAX_FORMER: Final = 10_000
+
+
 @dataclass(slots=True)
 class State:
     """Everything."""
 
     peers: dict[str, PeerRecord] = field(default_factory=dict)
+    #: What peers that are gone had received and sent, oldest first.
+    former: dict[str, tuple[tuple[int, ...], int]] = field(default_factory=dict)
     tasks: dict[str, TaskRecord] = field(default_factory=dict)
     leases: LeaseBook = field(default_factory=LeaseBook)
     counters: Counters = field(default_factory=Counters)
+
+    def enter(self, record: PeerRecord) -> None:
+        """A peer is here. What it counted before it was lost is its own again, so that nothing is counted twice."""
+        record.received, record.sent = self.former.pop(record.peer, ((), 0))
+        self._count_past(record, -1)
+        self.peers[record.peer] = record
+        self.counters.peers_joined += 1
+
+    def leave(self, record: PeerRecord) -> None:
+        """A peer is gone; what it received and sent stays counted."""
+        del self.peers[record.peer]
+        self._count_past(record, +1)
+        self.counters.peers_lost += 1
+        self.former[record.peer] = (record.received, record.sent)
+        while len(self.former) > _MAX_FORMER:
+            del self.former[next(iter(self.former))]
+
+    def count(self, record: PeerRecord, received: tuple[int, ...], sent: int) -> None:
+        """What a peer has received and sent since it began. Less than before: another process, of the same name."""
+        if sent < record.sent or any(now < before for now, before in zip(received, record.received, strict=False)):
+            self._count_past(record, +1)
+        record.received, record.sent = received, sent
+
+    def _count_past(self, record: PeerRecord, sign: int) -> None:
+        for origin, amount in zip(Origin, record.received, strict=False):
+            self.counters.past_received[origin] += sign * amount
+        self.counters.past_sent += sign * record.sent
 
     def received(self) -> dict[Origin, int]:
         """Bytes received by all peers ever, by origin. What the seed reads from sources is under SOURCE."""
@@ -126,11 +160,26 @@ class State:
         for task, record in self.tasks.items():
             for peer in record.members:
                 assert task in self.peers[peer].tasks, (task, peer)
+            assert record.serves_only <= record.members.keys(), task
             assert (record.matcher is not None) == (record.layout is not None)
+            assert record.seed is None or record.seed in self.peers, (task, record.seed)
+            assert record.state is not TaskState.DEAD or not (record.members or record.seed or record.matcher), task
             if record.matcher is not None:
                 record.matcher.validate()
+                self._validate_promises(record, record.matcher)
         for peer, told in self.peers.items():
             for task in told.tasks:
                 assert peer in self.tasks[task].members, (task, peer)
         self.leases.validate()
-        assert all(lease.task in self.tasks for lease in self.leases)
+        for lease in self.leases:
+            record = self.tasks[lease.task]
+            assert lease.child in record.members, lease
+            assert lease.parent in record.members or lease.parent == record.seed, lease
+            assert lease.pieces <= record.digests.keys(), lease
+
+    def _validate_promises(self, record: TaskRecord, matcher: Matcher) -> None:
+        """Whatever the matcher waits for has a lease, so that it ends some day."""
+        leased = {(lease.child, lease.lease, piece) for lease in self.leases for piece in lease.pieces}
+        for peer in record.members:
+            for number, piece in matcher.outstanding(peer):
+                assert (peer, number, piece) in leased, f"{record.task}: {peer} waits for {piece} without a lease"

@@ -40,6 +40,7 @@ class Peer:
         "offers",
         "offset",
         "promised",
+        "proven",
         "seed_leases",
         "serving",
         "slots",
@@ -84,6 +85,8 @@ class Peer:
         self.uplink_limit: float | None = None
         self.derived_from: float | None = None
         self.inbound_peak = 0.0
+        #: A child has received something from it at a usual rate.
+        self.proven = is_seed
         self.slots = 1
         self.goodness = 1.0
         self.weight = 1.0

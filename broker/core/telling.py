@@ -2,7 +2,7 @@
 
 from broker.core.state import PeerRecord, TaskRecord
 from wire.bitmap import PieceSet
-from wire.messages import Fetch, Lease, Register, Seeded, Task
+from wire.messages import Fetch, Hello, Lease, Register, Seeded, Task
 from wire.pieces import DIGEST_BYTES, PieceLayout
 
 
@@ -50,6 +50,22 @@ def lease_granted(task: TaskRecord, number: int, parent: PeerRecord, pieces: lis
         pieces=tuple(pieces),
         digests=b"".join(task.digests[piece] for piece in pieces),
         until_s=until_s,
+    )
+
+
+def peer_greeted(hello: Hello, now: float) -> PeerRecord:
+    """What a HELLO says of its sender."""
+    return PeerRecord(
+        peer=hello.peer,
+        role=hello.role,
+        host=hello.host,
+        software=hello.software,
+        data_endpoint=hello.data_endpoint,
+        hint_endpoint=hello.hint_endpoint,
+        location=hello.location,
+        upload_rate=hello.upload_rate,
+        joined_at=now,
+        heard_at=now,
     )
 
 

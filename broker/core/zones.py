@@ -28,7 +28,8 @@ class Zones:
         peer.zone = zone
         zone.members.add(peer)
         if self.aware:
-            self.gain(zone, self._held_by(peer))
+            zone.has |= self._held_by(peer)
+            self._judge(zone)
             return False
         self.aware = len(self.by_name) > 1
         return self.aware

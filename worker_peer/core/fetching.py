@@ -225,14 +225,14 @@ class Fetching:
         return [Lost(job.task, job.lease, job.piece, job.parent, PieceFailure.DIGEST)]
 
     def refused(self, parent: str, task: str, piece: int) -> list[Fate]:
-        """The parent does not send the piece."""
-        job = self._jobs.get((task, piece))
-        if job is None or job.parent != parent:
+        """The parent answers one request for the piece with no. Its others are answered too, and then mean nothing any more."""
+        at = self._parents.get(parent)
+        key = next((key for key in at.asked if key[:2] == (task, piece)), None) if at is not None else None
+        if at is None or key is None:
             return []
-        at = self._parents[parent]
-        for key in [key for key in at.asked if key[:2] == (task, piece)]:
-            at.credit.give_back(at.asked.pop(key)[1])
-        return self._elsewhere(job, PieceFailure.REFUSED)
+        _, size, job = at.asked.pop(key)
+        at.credit.give_back(size)
+        return self._elsewhere(job, PieceFailure.REFUSED) if self._jobs.get((task, piece)) is job else []
 
     def parent_gone(self, parent: str, failure: PieceFailure = PieceFailure.GONE) -> list[Fate]:
         """Nothing more comes from this parent."""

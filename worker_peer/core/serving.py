@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, assert_never
 
 from wire.errors import ErrorCode
 from wire.messages import GetBlocks, NoBlocks
@@ -62,7 +62,8 @@ class Serving:
         """A child's request. An answer: it is refused at once."""
         if self._open.get(child, 0) >= MAX_REQUESTS_PER_CHILD or (child not in self._open and len(self._open) >= MAX_CHILDREN):
             return _refusal(child, request, ErrorCode.BUSY)
-        match self._presence(request):
+        presence = self._presence(request)
+        match presence:
             case Presence.HERE:
                 self._ready.setdefault(child, deque()).append(request)
             case Presence.COMING:
@@ -71,6 +72,8 @@ class Serving:
                 return _refusal(child, request, ErrorCode.BLOCKS_MISSING)
             case Presence.UNKNOWN_TASK:
                 return _refusal(child, request, ErrorCode.TASK_UNKNOWN)
+            case _:
+                assert_never(presence)
         self._open[child] = self._open.get(child, 0) + 1
         return None
 

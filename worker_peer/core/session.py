@@ -13,6 +13,7 @@ in their order. The states and what leads from one to the next:
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import accumulate
+from typing import assert_never
 
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
@@ -87,6 +88,10 @@ class Session:
         self._supernode_up = False
         self._down_since = now
         self._asked_at = now
+        #: When a piece last came, was granted or was lost.
+        self._moved_at = now
+        #: Whether the supernode has said anything of the task since it was asked.
+        self._answered = False
         self._waiting: list[Lease] = []
         #: Pieces on their way: piece -> lease.
         self.promised: dict[int, int] = {}
@@ -97,9 +102,11 @@ class Session:
         """What to do about what happened. `now` in seconds of any clock that only goes forward."""
         if self.state is SessionState.FAILED:
             return []
+        if isinstance(event, LeaseGiven | PieceCame | PieceLost):
+            self._moved_at = now
         match event:
             case StoreOpened():
-                return self._on_store_opened(event)
+                return self._on_store_opened(event, now)
             case StorePrepared():
                 return self._on_store_prepared(event, now)
             case StoreRefused():
@@ -122,14 +129,20 @@ class Session:
                 return self._on_source_ended(event)
             case Tick():
                 return self._on_tick(now)
+            case _:
+                assert_never(event)
 
     def next_deadline(self) -> float | None:
         """When `Tick` is due, or None."""
         if self.state is SessionState.REGISTERING and not self._supernode_up:
             return self._down_since + self._settings.supernode_patience_s
+        if self.state is SessionState.REGISTERING and not self._answered:
+            return self._asked_at + self._settings.supernode_patience_s
         if self.state is SessionState.REGISTERING:
             return self._asked_at + self._settings.ask_again_after_s
-        if self.state is SessionState.SWARMING and not self._supernode_up and not self.promised:
+        if self.state is SessionState.SWARMING and not self.promised:
+            if self._supernode_up:
+                return max(self._asked_at, self._moved_at) + self._settings.ask_again_after_s
             return self._down_since + self._settings.back_to_source_after_s
         return None
 
@@ -146,7 +159,8 @@ class Session:
 
     # -- the store ------------------------------------------------------------------------------------------------------
 
-    def _on_store_opened(self, event: StoreOpened) -> list[Effect]:
+    def _on_store_opened(self, event: StoreOpened, now: float) -> list[Effect]:
+        self._asked_at = self._down_since = now  # looking into the store may have taken long: patience begins here
         if event.layout is not None and event.have is not None:
             self.layout, self._stored_digest, self._file_ready = event.layout, event.digest, True
             if self._trusts_store:
@@ -166,8 +180,7 @@ class Session:
 
     def _on_store_prepared(self, event: StorePrepared, now: float) -> list[Effect]:
         self.have, self._file_ready, self._preparing = event.have, True, False
-        if self.state is SessionState.REGISTERING:
-            self.state = SessionState.SWARMING
+        self.state = SessionState.SWARMING
         return self._take_waiting() + self._completed() + (self._on_tick(now) if not self._supernode_up else [])
 
     # -- the supernode --------------------------------------------------------------------------------------------------
@@ -185,7 +198,7 @@ class Session:
         ]
 
     def _on_supernode_up(self, now: float) -> list[Effect]:
-        self._supernode_up, self._asked_at = True, now
+        self._supernode_up, self._asked_at, self._answered = True, now, False
         if self.state is SessionState.OPENING:
             return []
         return self._register()
@@ -194,6 +207,7 @@ class Session:
         self._asked_at = now
         if self.state is SessionState.OPENING:
             return []  # of an earlier registration: this one's answer is still to come
+        self._answered = True
         if told.state is TaskState.DEAD:
             return self._on_dead(told)
         if told.length is None or self.state is SessionState.COMPLETE:
@@ -347,14 +361,13 @@ class Session:
         due = self.next_deadline()
         if due is None or now < due:
             return []
-        if self.state is SessionState.REGISTERING and self._supernode_up:
+        if self._supernode_up and (self.state is SessionState.SWARMING or self._answered):
+            # Whatever was lost on the way, a grant or its report: registering again says what is here and what is not.
             self._asked_at = now
             return self._register()
         if self.state is SessionState.REGISTERING:
             return self._fail(ErrorCode.NO_SUPERNODE, "no supernode answers: check --node and that the supernode runs")
-        if self.state is SessionState.SWARMING:
-            return self._back_to_source()
-        return []
+        return self._back_to_source()
 
     def _fail(self, code: ErrorCode, message: str, *, status: int = 0, discard: bool = False) -> list[Effect]:
         self.state = SessionState.FAILED

@@ -8,6 +8,7 @@ ZMQ_FD).
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from enum import Enum, auto
 
 import zmq
 
@@ -17,6 +18,17 @@ from wire.framing import Frame
 _BATCH = 256
 
 _log = logging.getLogger("socket")
+
+
+class Sent(Enum):
+    """What became of a message."""
+
+    #: ZeroMQ has it; it may still be lost.
+    YES = auto()
+    #: The other end reads too slowly.
+    FULL = auto()
+    #: There is no other end.
+    UNREACHABLE = auto()
 
 
 class LoopSocket:
@@ -31,17 +43,19 @@ class LoopSocket:
         self._loop.add_reader(self._descriptor, self._drain)
         self._look_again()
 
-    def send(self, frames: Sequence[Frame]) -> bool:
-        """Send without waiting. False: the socket's queue is full, or nobody is at the other end."""
+    def send(self, frames: Sequence[Frame]) -> Sent:
+        """Send without waiting."""
         if self._socket.closed:
-            return False
+            return Sent.UNREACHABLE
         try:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return Sent.FULL
         except zmq.ZMQError:
-            return False
+            return Sent.UNREACHABLE
         finally:
             self._look_again()
-        return True
+        return Sent.YES
 
     def close(self) -> None:
         """Stop reading and close the socket; what has not been sent is dropped."""

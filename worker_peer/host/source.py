@@ -162,13 +162,13 @@ class SourceReader:
         self._session: aiohttp.ClientSession | None = None
         self._tls: OrderedDict[tuple[bool, tuple[bytes, ...]], ssl.SSLContext] = OrderedDict()
 
-    async def open(self, request: SourceRequest, *, offset: int = 0, validator: str = "") -> SourceBody:
-        """Ask for a content from its byte `offset` on; returns when the answer's head is here.
+    async def open(self, request: SourceRequest, *, offset: int = 0, stop: int | None = None, validator: str = "") -> SourceBody:
+        """Ask for a content from its byte `offset` up to `stop` (None: its end); returns when the answer's head is here.
 
         `validator`: what an earlier body of this content had; the source then sends no rest of another content. Raises
         SourceError for everything that is not that content; ValueError for an offset past the request's range.
         """
-        wanted = wanted_range(request.byte_range, offset)
+        wanted = wanted_range(request.byte_range, offset, stop)
         response, target = await self._follow(request, _range_headers(wanted, validator if offset else ""))
         try:
             answer = read_answer(
@@ -179,6 +179,7 @@ class SourceReader:
                 offset=offset,
                 validator=validator,
                 encoding_asked=_asks_for_encoding(request.headers),
+                stop=stop,
             )
         except BaseException:
             response.close()

@@ -118,14 +118,16 @@ def without_credentials(headers: HeaderPairs) -> HeaderPairs:
     return tuple(pair for pair in headers if not any(word in pair[0].lower() for word in _CREDENTIAL_WORDS))
 
 
-def wanted_range(byte_range: ByteRange | None, offset: int) -> ByteRange | None:
-    """The range to ask for, to get a content (a part of the source, if given) from its byte `offset` on."""
+def wanted_range(byte_range: ByteRange | None, offset: int, stop: int | None = None) -> ByteRange | None:
+    """The range to ask for, to get a content (a part of the source, if given) from its byte `offset` up to, not including,
+    `stop` (None: its end)."""
     if byte_range is None:
-        return ByteRange(offset, None) if offset else None
+        last = None if stop is None else stop - 1
+        return ByteRange(offset, last) if offset or stop is not None else None
     first = byte_range.first + offset
     if byte_range.last is not None and first > byte_range.last:
         raise ValueError(f"offset {offset} lies past the end of {byte_range.header()}")
-    return ByteRange(first, byte_range.last)
+    return ByteRange(first, byte_range.last if stop is None else byte_range.first + stop - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +155,7 @@ def read_answer(
     offset: int,
     validator: str,
     encoding_asked: bool,
+    stop: int | None = None,
 ) -> Answer:
     """Judge a final answer (headers by case-insensitive name). Raises SourceError for whatever is not the content asked for."""
     if status not in (200, 206):
@@ -170,7 +173,7 @@ def read_answer(
     length: int | None
     body_length: int | None
     if status == 206:
-        length, begins, body_length = _read_part(headers, declared, name, byte_range, offset)
+        length, begins, body_length = _read_part(headers, declared, name, byte_range, offset, stop)
     else:
         _check_whole(declared, name, byte_range)
         length, begins, body_length = declared, 0, declared
@@ -200,10 +203,10 @@ def _declared_length(headers: Mapping[str, str]) -> int | None:
 
 
 def _read_part(
-    headers: Mapping[str, str], declared: int | None, name: str, byte_range: ByteRange | None, offset: int
-) -> tuple[int, int, int]:
-    """(content's length, body's offset in it, body's length) of a 206."""
-    wanted = wanted_range(byte_range, offset)
+    headers: Mapping[str, str], declared: int | None, name: str, byte_range: ByteRange | None, offset: int, stop: int | None
+) -> tuple[int | None, int, int]:
+    """(content's length, body's offset in it, body's length) of a 206. The length is None where nothing tells it."""
+    wanted = wanted_range(byte_range, offset, stop)
     found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if wanted is None or found is None:
         raise _wrong(f"{name} sends a part (206) that was not asked for, or does not say which", 206)
@@ -213,8 +216,15 @@ def _read_part(
     right_end = reaches_end if wanted.last is None else last == wanted.last or (reaches_end and last < wanted.last)
     if first != wanted.first or last < first or not right_end or declared not in (None, last - first + 1):
         raise _wrong(f"{name} sends bytes {found[0][6:]} where {wanted.header()} was asked for", 206)
-    begin = byte_range.first if byte_range else 0
-    return last - begin + 1, offset, last - first + 1
+    return _length_of(byte_range, total, last if stop is None else None), offset, last - first + 1
+
+
+def _length_of(byte_range: ByteRange | None, total: int | None, last_sent: int | None) -> int | None:
+    """Bytes of the content: up to the end of the source (`total`), of the part that it is, or of what was sent to its end."""
+    begin, end = (byte_range.first, byte_range.last) if byte_range else (0, None)
+    ends = [each for each in (end, total - 1 if total is not None else None) if each is not None]
+    last = min(ends, default=last_sent)
+    return None if last is None else last - begin + 1
 
 
 def _check_whole(declared: int | None, name: str, byte_range: ByteRange | None) -> None:

@@ -1,0 +1,35 @@
+"""What may be tuned about the scheduler: how patient it is with peers, leases, seeds and tasks."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerSettings:
+    """Times in seconds."""
+
+    alive_every_s: float = 1.0
+    """Peers say ALIVE this often."""
+
+    lost_after_s: float = 10.0
+    """A peer that has said nothing for so long is gone."""
+
+    probe_after_s: float = 1.5
+    """A peer that has said nothing for so long is spoken to: ZeroMQ knows by that whether its connection is closed."""
+
+    doubt_s: float = 2.5
+    """A peer that a child holds for gone must say something within this time."""
+
+    lease_s: float = 10.0
+    """A lease that its child does not name as in work ends after so long."""
+
+    renewed_lease_s: float = 60.0
+    """A lease that its child works on ends only after so long without a word of it."""
+
+    seed_patience_s: float = 5.0
+    """With no seed for so long a task that needs one is dead."""
+
+    task_expire_s: float = 180.0
+    """A task that nobody has or wants any more is forgotten after so long (1.x's --task-expire-time)."""
+
+    retry_s: float = 1.0
+    """A dead task is tried again for the first who asks after so long."""
