@@ -1,7 +1,7 @@
 """How a content is cut: pieces, which are assigned, and the blocks inside them, which are sent, verified and passed on."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 MIB: Final = 1 << 20
@@ -9,6 +9,7 @@ MIB: Final = 1 << 20
 DIGEST_BYTES: Final = 32
 MIN_PIECE_BYTES: Final = MIB // 4
 MAX_PIECE_BYTES: Final = 16 * MIB
+MIN_BLOCK_BYTES: Final = MIB // 16
 MAX_BLOCK_BYTES: Final = MIB // 4
 #: 16 TiB in the largest pieces: bounds every bitmap and every list of pieces on the wire.
 MAX_PIECES: Final = 1 << 20
@@ -29,8 +30,12 @@ class PieceLayout:
     length: int
     piece_length: int
     block_length: int
+    #: How many pieces there are, at least one. Held, not computed: it is asked for with every block.
+    piece_count: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        pieces = max(1, -(-self.length // self.piece_length)) if self.piece_length > 0 else 0
+        object.__setattr__(self, "piece_count", pieces)
         if self.length < 0 or self.piece_length <= 0 or self.block_length <= 0:
             raise ValueError(f"not a layout: {self.length} bytes in pieces of {self.piece_length}")
         if self.piece_length % self.block_length:
@@ -38,11 +43,6 @@ class PieceLayout:
         blocks = self.piece_length // self.block_length
         if self.piece_length > MAX_PIECE_BYTES or self.piece_count > MAX_PIECES or blocks > MAX_BLOCKS_PER_PIECE:
             raise ValueError(f"{self.length} bytes in pieces of {self.piece_length} exceed what the protocol carries")
-
-    @property
-    def piece_count(self) -> int:
-        """How many pieces there are, at least one."""
-        return max(1, -(-self.length // self.piece_length))
 
     def piece_span(self, piece: int) -> tuple[int, int]:
         """(offset in the content, bytes) of a piece."""
@@ -64,10 +64,12 @@ class PieceLayout:
         return start + inside, min(self.block_length, size - inside)
 
     def run_span(self, piece: int, first: int, count: int) -> tuple[int, int]:
-        """(offset, bytes) of `count` consecutive blocks of a piece, from block `first`."""
-        start, _ = self.block_span(piece, first)
-        last_start, last_size = self.block_span(piece, first + count - 1)
-        return start, last_start + last_size - start
+        """(offset, bytes) of `count` consecutive blocks of a piece, from block `first`. Raises IndexError."""
+        start, size = self.piece_span(piece)
+        begin, end = first * self.block_length, (first + count) * self.block_length
+        if first < 0 or count < 1 or (end - self.block_length >= size and (size or end > self.block_length)):
+            raise IndexError(f"blocks {first} to {first + count - 1} of piece {piece}")
+        return start + begin, min(end, size) - begin
 
     def pieces_of_range(self, start: int, stop: int) -> range:
         """The pieces that hold the bytes from `start` up to, not including, `stop`."""
@@ -85,4 +87,4 @@ def layout_for(length: int) -> PieceLayout:
     piece = MIN_PIECE_BYTES
     while piece < MAX_PIECE_BYTES and piece * _WANTED_PIECES < length:
         piece *= 2
-    return PieceLayout(length, piece, min(piece, MAX_BLOCK_BYTES))
+    return PieceLayout(length, piece, max(MIN_BLOCK_BYTES, min(MAX_BLOCK_BYTES, piece // 16)))

@@ -69,7 +69,7 @@ class PeerProcess:
         self.control: ControlServer | None = None
 
     async def bind(self) -> None:
-        """Listen; no connection is made yet. Raises OSError in words when a port or the home cannot be had; nothing is left then."""
+        """Listen; no connection is made yet. Raises OSError in words when a port or the home cannot be had."""
         try:
             self.downloads.exchange = self.exchange = self._exchange()
         except OSError:

@@ -17,7 +17,7 @@ from wire.framing import to_frames
 from wire.messages import Blocks, Have, NoBlocks, PieceFailure
 from worker_peer.core.fetching import Done, Fate, Fetching, Job, Lost
 from worker_peer.core.hints import Hints
-from worker_peer.data_socket import TURN, count, prepare, understood
+from worker_peer.data_socket import TURN, count, prepare, understood, waits
 from worker_peer.host.digests import block_digest
 from worker_peer.host.limits import TokenBucket
 from worker_peer.host.store import StoreFull
@@ -25,6 +25,7 @@ from worker_peer.shared_contents import SharedFiles
 
 #: A parent's connection without work is closed after so long.
 _IDLE_S: Final = 30.0
+_TIDY_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,7 @@ class BlockFetcher:
         self._handlers = handlers
         self._subscribed: set[str] = set()
         self._links: dict[str, _Link] = {}
+        self._tidy_at = 0.0
         self._hints = Hints()
         self._fetching = Fetching(self._wait_for, self._hints.holders)
 
@@ -154,8 +156,9 @@ class BlockFetcher:
 
     def ask(self, now: float) -> None:
         """Send the requests that credit and limits allow, and give up parents that owe an answer for too long."""
-        for parent in self._fetching.stalled(now):
-            self._lose(parent, PieceFailure.STALLED)
+        if self._fetching.stalls_at is not None and now >= self._fetching.stalls_at:
+            for parent in self._fetching.stalled(now):
+                self._lose(parent, PieceFailure.STALLED)
         for ask in self._fetching.asks(now):
             link = self._links.get(ask.parent)
             if link is None:
@@ -181,10 +184,9 @@ class BlockFetcher:
 
     def _receive_blocks(self, parent: str, link: _Link, now: Callable[[], float]) -> None:
         for _ in range(TURN):
-            try:
-                frames = link.dealer.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+            if not waits(link.dealer):
                 return
+            frames = link.dealer.recv_multipart(zmq.NOBLOCK, copy=False)
             received = understood([frame.buffer for frame in frames], self._refused)
             if received is None:
                 continue
@@ -232,10 +234,9 @@ class BlockFetcher:
 
     def _receive_hints(self) -> None:
         for _ in range(TURN):
-            try:
-                _topic, *frames = self.subscriber.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            if not waits(self.subscriber):
                 return
+            _topic, *frames = self.subscriber.recv_multipart(zmq.NOBLOCK)
             received = understood(frames, self._refused)
             if received is not None and isinstance(received.message, Have) and received.message.task in self._files:
                 self._hints.note(received.message.task, received.message.peer, received.message.pieces)
@@ -295,11 +296,16 @@ class BlockFetcher:
 
     def close_idle(self, now: float) -> None:
         """Hang up on parents that have had nothing to do for long."""
+        if now < self._tidy_at:
+            return
+        self._tidy_at = now + _TIDY_S
         for parent in self._fetching.idle_parents():
             link = self._links.get(parent)
             if link is None or now - link.used_at > _IDLE_S:
                 self._hang_up(parent)
                 self._fetching.forget(parent)
+            else:
+                self._tidy_at = min(self._tidy_at, link.used_at + _IDLE_S)
 
 
 def _right(job: Job, message: Blocks, payload: memoryview) -> bool:

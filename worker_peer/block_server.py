@@ -12,7 +12,7 @@ from wire.errors import ErrorCode
 from wire.framing import to_frames
 from wire.messages import MAX_PIECES_PER_MESSAGE, Blocks, GetBlocks, Have, Message, NoBlocks
 from worker_peer.core.serving import Presence, Refuse, Send, Serving
-from worker_peer.data_socket import TURN, bind, count, prepare, understood
+from worker_peer.data_socket import TURN, bind, count, prepare, understood, waits
 from worker_peer.host.limits import TokenBucket
 from worker_peer.host.store import ContentChanged
 from worker_peer.shared_contents import SharedFiles
@@ -79,10 +79,9 @@ class BlockServer:
     def receive(self, now: float) -> None:
         """Take requests that have come."""
         for _ in range(TURN):
-            try:
-                child, *frames = self.router.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+            if not waits(self.router):
                 return
+            child, *frames = self.router.recv_multipart(zmq.NOBLOCK, copy=False)
             received = understood([frame.buffer for frame in frames], self._refused)
             if received is None:
                 continue

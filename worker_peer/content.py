@@ -34,6 +34,8 @@ class SharedContent:
         #: Calls to make when the last reader has closed, and when a hard link of the file has been given out.
         self.on_unread: Callable[[], None] = lambda: None
         self.on_linked: Callable[[], None] = lambda: None
+        #: Called when somebody reads the content while it comes.
+        self.on_reading: Callable[[], None] = lambda: None
         self.supernode = ""
         self._executor = executor
         # Pieces that `received` has counted. Not `arrival`'s: a piece may be whole there by its blocks already.
@@ -148,6 +150,7 @@ class ContentReader:
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[memoryview]:
         """The bytes from `start` up to `stop` in order, as they arrive. See `worker_peer.api.Content`."""
         end = self.length if stop is None else min(stop, self.length)
+        self._shared.on_reading()
         while start < end:
             chunk = await self._shared.read_some(start, end)
             start += len(chunk)

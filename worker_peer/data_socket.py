@@ -34,6 +34,11 @@ def bind(socket: zmq.Socket[bytes], ip: str, port: int) -> int:
     return int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
 
+def waits(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message waits. Ten times cheaper than to try, and to catch that there is none."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
 def understood(frames: Sequence[bytes | memoryview], refused: dict[str, int]) -> Received | None:
     """The message in these frames; None where they are none, which is counted by its reason."""
     try:

@@ -137,6 +137,7 @@ class Downloads:
         download = _Download(request, session, content, link, now, now)
         content.supernode = link.node if link is not None else ""
         content.on_unread = lambda: self._unread(task)
+        content.on_reading = lambda: self.exchange.follow_blocks(task)
         content.on_linked = lambda: self.exchange.mark_linked(task)
         self._downloads[task] = download
         if link is not None and link.is_up:
@@ -411,7 +412,7 @@ class Downloads:
         try:
             if effect.anew:
                 await self._blocking(self._store.remove, task)
-            file = await self._blocking(self._create, task, effect)
+            file = await self._blocking(lambda: self._store.create(task, effect.layout, content_type=effect.content_type))
         except StoreFull as error:
             self._happened(download, StoreRefused(code=ErrorCode.STORE_FULL, message=str(error)))
             return
@@ -424,10 +425,6 @@ class Downloads:
         have = PieceSet(effect.layout.piece_count)
         self._share(download, file, have, content_type=effect.content_type)
         self._happened(download, StorePrepared(have=have))
-
-    def _create(self, task: str, effect: PrepareFile) -> TaskFile:
-        """Blocking."""
-        return self._store.create(task, effect.layout, content_type=effect.content_type)
 
     def _share(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str = "", *, known: bool = True) -> None:
         download.file = file
@@ -447,8 +444,10 @@ class Downloads:
             return
         try:
             await self._blocking(file.finish, digest)
-        except OSError as error:
+        except (StoreFull, OSError, ValueError) as error:
             _log.warning("task %s: its end could not be noted in the journal: %s", download.session.task[:16], error)
+        if self._downloads.get(download.session.task) is not download:
+            return  # it has failed, or was given up, meanwhile
         self._piece_log.task_finished(
             download.session.task,
             length=file.layout.length,

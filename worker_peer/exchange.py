@@ -5,12 +5,14 @@ Commands come from the event loop by `Exchange`'s methods, which return at once;
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import zmq
 
@@ -92,6 +94,8 @@ class Exchange:
             handlers=FetcherHandlers(on_fate=self._on_fate, on_blocks=self._on_blocks, on_broken=self._broke),
         )
         self._leases: frozenset[int] = frozenset()
+        #: Tasks of which blocks are told. Written by the loop, read by the thread: a set's operations are whole.
+        self._followed: set[str] = set()
         self._events: list[ExchangeEvent] = []
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -158,6 +162,10 @@ class Exchange:
         """Fetch pieces (number, digests of its blocks) from a parent."""
         self._do(lambda: self._fetcher.fetch(task, lease, parent, endpoint, hint_endpoint, pieces, self._clock.now()))
 
+    def follow_blocks(self, task: str) -> None:
+        """From now on tell of blocks too, not only of whole pieces: somebody reads the content while it comes."""
+        self._followed.add(task)
+
     def stop_fetching(self, task: str) -> None:
         """Ask for nothing more of the task; go on serving it."""
         self._do(lambda: self._fetcher.stop(task))
@@ -186,6 +194,8 @@ class Exchange:
     # -- the thread -----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):  # so that `top -H` tells which thread it is (proc(5), comm)
+            Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("exchange")
         for reader in (self._server.router, self._fetcher.subscriber, self._wake):
             self._poller.register(reader, zmq.POLLIN)
         try:
@@ -251,6 +261,7 @@ class Exchange:
         self._server.publish(task, list(shared.have), self._clock.now())
 
     def _unshare(self, task: str) -> None:
+        self._followed.discard(task)
         self._fetcher.forget(task)
         shared = self._files.pop(task, None)
         if shared is not None:
@@ -278,7 +289,8 @@ class Exchange:
         self._unshare(task)
 
     def _on_blocks(self, task: str, piece: int, first: int, number: int) -> None:
-        self._events.append(BlocksStored(task, piece, first, number))
+        if task in self._followed:
+            self._events.append(BlocksStored(task, piece, first, number))
         self._server.changed(task)
 
     def _on_fate(self, fate: Fate) -> None:

@@ -152,8 +152,8 @@ def _start(home: Path, arguments: list[str]) -> None:
             said += server.stdout.read(256) or b""
     server.stdout.close()
     if b"server port is" not in said:
-        if server.poll() is None:
-            server.kill()
+        server.kill()
+        server.wait()
         told = (home / "logs" / "dfserver.out").read_text(errors="replace").strip().splitlines()
         raise NoHostPeer(f"`dfget server` did not start: {told[-1] if told else 'it said nothing'}")
 

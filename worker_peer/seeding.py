@@ -79,6 +79,7 @@ class Seeding:
         self._background = background
         self._executor = executor
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._readings: dict[str, _Reading] = {}
         self._files: dict[str, TaskFile] = {}
         self._validators: dict[str, str] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
@@ -102,7 +103,13 @@ class Seeding:
             case Fetch():
                 running = self._running.get(message.task)
                 if running is None or running.done():
-                    self._running[message.task] = self._background.spawn(self._fetch(link, message), f"seed {message.task[:16]}")
+                    reading = self._readings[message.task] = _Reading(self, link, message)
+                    self._running[message.task] = self._background.spawn(
+                        self._read(reading, message.task), f"seed {message.task[:16]}"
+                    )
+                else:
+                    # A supernode that had lost sight of this seed has forgotten what it was told.
+                    self._readings[message.task].tell_again(link)
             case Drop():
                 self._background.spawn(self._drop(message.task), f"drop {message.task[:16]}")
             case _:
@@ -116,22 +123,22 @@ class Seeding:
         self._files.pop(task, None)
         await self._blocking(self._store.remove, task)
 
-    async def _fetch(self, link: BrokerLink, fetch: Fetch) -> None:
+    async def _read(self, reading: "_Reading", task: str) -> None:
         async with self._turns:
             try:
-                await _Reading(self, link, fetch).run()
+                await reading.run()
             except SourceError as error:
-                _log.warning("task %s cannot be read: %s", fetch.task[:16], error)
-                self._failed(link, fetch.task, error.code, str(error), error.status)
+                _log.warning("task %s cannot be read: %s", task[:16], error)
+                reading.failed(error.code, str(error), error.status)
             except StoreFull as error:
-                self._failed(link, fetch.task, ErrorCode.STORE_FULL, str(error), 0)
+                reading.failed(ErrorCode.STORE_FULL, str(error), 0)
             except ValueError as error:
-                self._failed(link, fetch.task, ErrorCode.TOO_LARGE, str(error), 0)
+                reading.failed(ErrorCode.TOO_LARGE, str(error), 0)
             except OSError as error:
-                self._failed(link, fetch.task, ErrorCode.INTERNAL, f"the seed's store: {error}", 0)
-
-    def _failed(self, link: BrokerLink, task: str, code: ErrorCode, message: str, status: int) -> None:
-        link.send(SeedFailed(task=task, code=code, status=status, message=message[:1000], source_bytes=self.source_bytes))
+                reading.failed(ErrorCode.INTERNAL, f"the seed's store: {error}", 0)
+            finally:
+                if self._readings.get(task) is reading:
+                    del self._readings[task]
 
     async def _blocking(self, function: Callable[..., _Result], *args: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
@@ -153,6 +160,20 @@ class _Reading:
             certificates=fetch.certificates,
             byte_range=ByteRange(*fetch.byte_range) if fetch.byte_range is not None else None,
         )
+
+    def tell_again(self, link: BrokerLink) -> None:
+        """What is here so far, to a supernode that asks for it anew."""
+        self._link = link
+        file = self._seeding._files.get(self._task)
+        if file is not None:
+            self._tell(file, list(file.have), digest=file.digest)
+
+    def failed(self, code: ErrorCode, message: str, status: int) -> None:
+        """The task cannot be had."""
+        told = SeedFailed(
+            task=self._task, code=code, status=status, message=message[:1000], source_bytes=self._seeding.source_bytes
+        )
+        self._link.send(told)
 
     async def run(self) -> None:
         """Raises SourceError, StoreFull, OSError; ValueError for a content too large for the protocol."""

@@ -68,7 +68,7 @@ def test_the_supernodes_choice_is_a_layout_within_the_limits(length: int) -> Non
     cut = layout_for(length)
     assert cut.length == length
     assert MIN_PIECE_BYTES <= cut.piece_length <= MAX_PIECE_BYTES
-    assert cut.block_length == 256 * 1024
+    assert cut.block_length == min(256 * 1024, max(64 * 1024, cut.piece_length // 16))
     assert cut.piece_count <= 256 or cut.piece_length == MAX_PIECE_BYTES
     # Never larger than it has to be: half of it would be more than 256 pieces.
     assert cut.piece_length == MIN_PIECE_BYTES or cut.piece_length // 2 * 256 < length
@@ -138,5 +138,5 @@ def test_numbers_outside_are_index_errors() -> None:
     for block in (-1, 1):
         with pytest.raises(IndexError, match=f"block {block} of piece 2"):
             cut.block_span(2, block)
-    with pytest.raises(IndexError, match="block 2 of piece 0"):
+    with pytest.raises(IndexError, match="blocks 1 to 2 of piece 0"):
         cut.run_span(0, 1, 2)

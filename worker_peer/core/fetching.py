@@ -13,12 +13,12 @@ from typing import Final
 from wire.credit import Credit
 from wire.messages import Blocks, GetBlocks, PieceFailure
 from wire.pieces import DIGEST_BYTES, PieceLayout
+from worker_peer.core.path import Path
 
 #: How often a piece is asked of other peers before its loss is reported.
 _LOCAL_TRIES: Final = 2
-#: A run of blocks should take about so long on the wire.
-_RUN_S: Final = 0.04
-_MAX_RUN_BYTES: Final = 4 << 20
+#: In flight from a parent of which nothing is known yet.
+_FIRST_BLOCKS: Final = 4
 #: A parent that sends nothing of what it was asked for: after this long at least, and this many times what it should take.
 _STALL_FLOOR_S: Final = 5.0
 _STALL_FACTOR: Final = 8.0
@@ -87,13 +87,12 @@ class _Parent:
     """One parent, as this child knows it."""
 
     name: str
+    path: Path
     credit: Credit = field(default_factory=Credit)
     jobs: deque[Job] = field(default_factory=deque)
-    #: (task, piece, first block) -> (blocks, bytes, for whom): asked for and not here yet.
-    asked: dict[tuple[str, int, int], tuple[int, int, Job]] = field(default_factory=dict)
-    rate: float = 0.0
+    #: (task, piece, first block) -> (blocks, bytes, when, for whom): asked for and not here yet.
+    asked: dict[tuple[str, int, int], tuple[int, int, float, Job]] = field(default_factory=dict)
     heard_at: float = 0.0
-    heard_bytes: int = 0
 
 
 class Fetching:
@@ -110,6 +109,8 @@ class Fetching:
         self._parents: dict[str, _Parent] = {}
         self._jobs: dict[tuple[str, int], Job] = {}
         self._asks_again_at: float | None = None
+        #: When to look for stalled parents; None: nobody owes anything.
+        self.stalls_at: float | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -123,7 +124,7 @@ class Fetching:
         fates: list[Fate] = []
         at = self._parents.get(parent)
         if at is None:
-            at = self._parents[parent] = _Parent(parent, heard_at=now)
+            at = self._parents[parent] = _Parent(parent, Path(now), heard_at=now)
         if not at.asked:
             at.heard_at = now
         for piece, digests in wanted:
@@ -161,7 +162,11 @@ class Fetching:
 
     def _ask_job(self, parent: _Parent, job: Job, out: list[Ask], now: float) -> bool:
         """Ask for what is left of a piece. False: the parent's credit or a limit is used up."""
-        run = max(job.layout.block_length, min(_MAX_RUN_BYTES, int(parent.rate * _RUN_S))) // job.layout.block_length
+        if job.next_block >= job.blocks:
+            return True
+        block = job.layout.block_length
+        parent.credit.limit = parent.path.credit(_FIRST_BLOCKS * block)
+        run = max(1, parent.path.run(block) // block)
         while job.next_block < job.blocks:
             key = (job.task, job.piece, job.next_block)
             if key in parent.asked:
@@ -178,7 +183,10 @@ class Fetching:
             parent.credit.spend(size)
             if not parent.asked:
                 parent.heard_at = now
-            parent.asked[key] = (count, size, job)
+                parent.path.busy_again(now)
+                stalls_at = self._stalls_at(parent)
+                self.stalls_at = stalls_at if self.stalls_at is None else min(stalls_at, self.stalls_at)
+            parent.asked[key] = (count, size, now, job)
             if job.first_asked_at is None:
                 job.first_asked_at = now
             out.append(Ask(parent.name, GetBlocks(task=job.task, piece=job.piece, first=job.next_block, count=count)))
@@ -194,18 +202,13 @@ class Fetching:
         asked = at.asked.get(key) if at is not None else None
         if at is None or asked is None:
             return None
-        count, wanted, job = asked
+        count, wanted, asked_at, job = asked
         if (message.count, size) != (count, wanted):
             return None  # no answer to what was asked, which stays open: without one the parent stalls
         del at.asked[key]
         at.credit.give_back(wanted)
-        elapsed = now - at.heard_at
         at.heard_at = now
-        if elapsed > 0:
-            seen = size / elapsed
-            at.rate = seen if at.rate == 0 else 0.8 * at.rate + 0.2 * seen
-        # Enough credit for a fifth of a second: the pipe stays full on any path that a data centre has.
-        at.credit.limit = max(at.credit.limit, min(int(at.rate * 0.2), 16 << 20))
+        at.path.arrived(size, asked_at, now)
         return job if self._jobs.get((message.task, message.piece)) is job else None
 
     def stored(self, job: Job, count: int, now: float) -> list[Fate]:
@@ -230,7 +233,7 @@ class Fetching:
         key = next((key for key in at.asked if key[:2] == (task, piece)), None) if at is not None else None
         if at is None or key is None:
             return []
-        _, size, job = at.asked.pop(key)
+        _, size, _, job = at.asked.pop(key)
         at.credit.give_back(size)
         return self._elsewhere(job, PieceFailure.REFUSED) if self._jobs.get((task, piece)) is job else []
 
@@ -257,14 +260,14 @@ class Fetching:
     # -- time -----------------------------------------------------------------------------------------------------------
 
     def stalled(self, now: float) -> list[str]:
-        """Parents that owe blocks and have been silent for too long."""
-        return [parent.name for parent in self._parents.values() if parent.asked and now >= self._stalls_at(parent)]
+        """Parents that owe blocks and have been silent for too long. Sets when to look again."""
+        times = {parent.name: self._stalls_at(parent) for parent in self._parents.values() if parent.asked}
+        self.stalls_at = min((time for time in times.values() if time > now), default=None)
+        return [name for name, time in times.items() if time <= now]
 
     def next_deadline(self) -> float | None:
-        """When `asks` or `stalled` has something new, at the latest."""
-        times = [self._stalls_at(parent) for parent in self._parents.values() if parent.asked]
-        if self._asks_again_at is not None:
-            times.append(self._asks_again_at)
+        """When `asks` or `stalled` may have something new."""
+        times = [time for time in (self.stalls_at, self._asks_again_at) if time is not None]
         return min(times, default=None)
 
     def idle_parents(self) -> list[str]:
@@ -277,9 +280,9 @@ class Fetching:
 
     @staticmethod
     def _stalls_at(parent: _Parent) -> float:
-        if parent.rate <= 0:
+        if parent.path.rate <= 0:
             return parent.heard_at + _FIRST_ANSWER_S
-        return parent.heard_at + max(_STALL_FLOOR_S, _STALL_FACTOR * parent.credit.in_flight / parent.rate)
+        return parent.heard_at + max(_STALL_FLOOR_S, _STALL_FACTOR * parent.credit.in_flight / parent.path.rate)
 
     def _drop(self, job: Job) -> None:
         self._jobs.pop((job.task, job.piece), None)
@@ -293,5 +296,5 @@ class Fetching:
             assert (job.task, job.piece) == (task, piece)
             assert job in self._parents[job.parent].jobs
         for parent in self._parents.values():
-            assert parent.credit.in_flight == sum(size for _, size, _ in parent.asked.values())
+            assert parent.credit.in_flight == sum(size for _, size, _, _ in parent.asked.values())
             assert all(self._jobs.get((job.task, job.piece)) is job for job in parent.jobs)

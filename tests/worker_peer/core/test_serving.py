@@ -1,0 +1,201 @@
+"""Who is served next, who waits, and who hears no: the parent's side without a socket."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from wire.errors import ErrorCode
+from wire.messages import GetBlocks, NoBlocks
+from worker_peer.core.serving import MAX_CHILDREN, MAX_REQUESTS_PER_CHILD, PARKED_S, Presence, Refuse, Send, Serving
+
+TASK, OTHER = "a" * 64, "b" * 64
+
+
+class Disk:
+    """What is here, by (task, piece); the rest is unknown."""
+
+    def __init__(self, **pieces: Presence) -> None:
+        self.pieces = {(TASK, int(name[1:])): presence for name, presence in pieces.items()}
+
+    def __call__(self, request: GetBlocks) -> Presence:
+        return self.pieces.get((request.task, request.piece), Presence.UNKNOWN_TASK)
+
+
+def ask(piece: int, first: int = 0, task: str = TASK) -> GetBlocks:
+    return GetBlocks(task=task, piece=piece, first=first, count=1)
+
+
+def refusal(child: bytes, piece: int, code: ErrorCode, task: str = TASK) -> Refuse:
+    return Refuse(child, NoBlocks(task=task, piece=piece, code=code))
+
+
+def test_children_take_turns() -> None:
+    serving = Serving(Disk(p0=Presence.HERE))
+    for child, firsts in ((b"one", (0, 1, 2)), (b"two", (3,)), (b"three", (4, 5))):
+        for first in firsts:
+            assert serving.asked(child, ask(0, first), 0.0) is None
+    order = []
+    while (send := serving.next()) is not None:
+        order.append((send.child, send.request.first))
+        serving.validate()
+    assert order == [(b"one", 0), (b"two", 3), (b"three", 4), (b"one", 1), (b"three", 5), (b"one", 2)]
+    assert len(serving) == 0
+
+
+def test_what_is_not_here_is_refused_at_once_with_the_reason() -> None:
+    serving = Serving(Disk(p0=Presence.MISSING))
+    assert serving.asked(b"one", ask(0), 0.0) == refusal(b"one", 0, ErrorCode.BLOCKS_MISSING)
+    assert serving.asked(b"one", ask(7), 0.0) == refusal(b"one", 7, ErrorCode.TASK_UNKNOWN)
+    assert serving.next() is None
+    assert len(serving) == 0
+
+
+def test_what_is_coming_waits_until_it_is_here() -> None:
+    disk = Disk(p0=Presence.COMING)
+    serving = Serving(disk)
+    assert serving.asked(b"one", ask(0), 5.0) is None
+    assert serving.next() is None
+    assert serving.next_deadline() == 5.0 + PARKED_S
+    disk.pieces[TASK, 0] = Presence.HERE
+    assert serving.changed(OTHER) == []
+    assert serving.next() is None
+    assert serving.changed(TASK) == []
+    assert serving.next() == Send(b"one", ask(0))
+    assert serving.next_deadline() is None
+
+
+@pytest.mark.parametrize("presence", [Presence.MISSING, Presence.UNKNOWN_TASK])
+def test_what_was_coming_and_is_lost_is_refused(presence: Presence) -> None:
+    disk = Disk(p0=Presence.COMING, p1=Presence.COMING)
+    serving = Serving(disk)
+    serving.asked(b"one", ask(0), 0.0)
+    serving.asked(b"one", ask(1), 0.0)
+    disk.pieces[TASK, 0] = presence
+    assert serving.changed(TASK) == [refusal(b"one", 0, ErrorCode.BLOCKS_MISSING)]
+    assert len(serving) == 1
+    serving.validate()
+
+
+def test_what_does_not_come_in_time_is_refused() -> None:
+    serving = Serving(Disk(p0=Presence.COMING))
+    serving.asked(b"one", ask(0, 1), 0.0)
+    serving.asked(b"two", ask(0, 2), 1.0)
+    assert serving.expire(PARKED_S - 0.001) == []
+    assert serving.expire(PARKED_S) == [refusal(b"one", 0, ErrorCode.BLOCKS_MISSING)]
+    assert serving.next_deadline() == 1.0 + PARKED_S
+    assert len(serving) == 1
+
+
+def test_a_request_that_could_not_be_sent_comes_first_again() -> None:
+    serving = Serving(Disk(p0=Presence.HERE))
+    serving.asked(b"one", ask(0, 0), 0.0)
+    serving.asked(b"one", ask(0, 1), 0.0)
+    serving.asked(b"two", ask(0, 2), 0.0)
+    first = serving.next()
+    assert first is not None
+    serving.put_back(first)
+    serving.validate()
+    assert serving.next() == first
+
+
+def test_a_child_that_asks_too_much_is_told_that_we_are_busy() -> None:
+    serving = Serving(Disk(p0=Presence.HERE))
+    for first in range(MAX_REQUESTS_PER_CHILD):
+        assert serving.asked(b"greedy", ask(0, first), 0.0) is None
+    assert serving.asked(b"greedy", ask(0, 999), 0.0) == refusal(b"greedy", 0, ErrorCode.BUSY)
+    assert serving.asked(b"modest", ask(0), 0.0) is None
+    assert len(serving) == MAX_REQUESTS_PER_CHILD + 1
+    serving.next()
+    assert serving.asked(b"greedy", ask(0, 999), 0.0) is None
+
+
+def test_too_many_children_are_told_that_we_are_busy() -> None:
+    serving = Serving(Disk(p0=Presence.HERE))
+    for number in range(MAX_CHILDREN):
+        assert serving.asked(b"%d" % number, ask(0), 0.0) is None
+    assert serving.asked(b"late", ask(0), 0.0) == refusal(b"late", 0, ErrorCode.BUSY)
+    assert serving.asked(b"7", ask(0, 1), 0.0) is None
+
+
+def test_a_child_that_is_gone_leaves_nothing_behind() -> None:
+    serving = Serving(Disk(p0=Presence.HERE, p1=Presence.COMING))
+    for child in (b"one", b"two"):
+        serving.asked(child, ask(0), 0.0)
+        serving.asked(child, ask(1), 0.0)
+    serving.gone(b"one")
+    serving.gone(b"never seen")
+    serving.validate()
+    assert len(serving) == 2
+    assert serving.next() == Send(b"two", ask(0))
+    assert serving.next() is None
+
+
+CHILDREN, PIECES = st.sampled_from([b"one", b"two", b"three"]), st.integers(0, 3)
+
+
+class ServingMachine(RuleBasedStateMachine):
+    """Every request is answered exactly once: sent, refused, or dropped with its child."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk = Disk(p0=Presence.HERE, p1=Presence.COMING, p2=Presence.MISSING, p3=Presence.COMING)
+        self.serving = Serving(self.disk)
+        self.now = 0.0
+        self.number = 0
+        self.unanswered: dict[bytes, set[int]] = {b"one": set(), b"two": set(), b"three": set()}
+
+    def settle(self, refused: list[Refuse]) -> None:
+        for each in refused:
+            # A refusal names the piece only: the request of that piece that waits for longest is meant.
+            waiting = [first for first in self.unanswered[each.child] if first % 4 == each.answer.piece]
+            self.unanswered[each.child].remove(min(waiting))
+
+    @rule(child=CHILDREN, piece=PIECES)
+    def asks(self, child: bytes, piece: int) -> None:
+        self.number += 1
+        first = self.number * 4 + piece
+        self.unanswered[child].add(first)
+        refused = self.serving.asked(child, ask(piece, first), self.now)
+        if refused is not None:
+            assert refused.answer.piece == piece
+            self.unanswered[child].remove(first)
+
+    @rule()
+    def sends(self) -> None:
+        send = self.serving.next()
+        if send is not None:
+            assert self.disk(send.request) is not Presence.MISSING or send.request.piece != 2
+            self.unanswered[send.child].remove(send.request.first)
+
+    @rule()
+    def sends_but_cannot(self) -> None:
+        send = self.serving.next()
+        if send is not None:
+            self.serving.put_back(send)
+
+    @rule(piece=PIECES, presence=st.sampled_from(list(Presence)))
+    def changes(self, piece: int, presence: Presence) -> None:
+        self.disk.pieces[TASK, piece] = presence
+        self.settle(self.serving.changed(TASK))
+
+    @rule(seconds=st.sampled_from([0.5, PARKED_S]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.settle(self.serving.expire(self.now))
+        due = self.serving.next_deadline()
+        assert due is None or due > self.now
+
+    @rule(child=CHILDREN)
+    def goes(self, child: bytes) -> None:
+        self.serving.gone(child)
+        self.unanswered[child].clear()
+
+    @invariant()
+    def counts_agree(self) -> None:
+        self.serving.validate()
+        assert len(self.serving) == sum(len(waiting) for waiting in self.unanswered.values())
+
+
+TestServingMachine = ServingMachine.TestCase
+TestServingMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
