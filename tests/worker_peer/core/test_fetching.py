@@ -126,10 +126,10 @@ def test_no_more_is_asked_of_a_parent_than_its_credit_allows(monkeypatch: pytest
 
 def test_credit_grows_with_the_rate_up_to_its_limit() -> None:
     child = Child(PieceLayout(256 << 20, 1 << 20, 1 << 16))
-    child.lease(ONE, *range(256))
+    child.lease(ONE, *range(48))
     open_asks = child.asks()
     first = sum(count for *_, count in open_asks)
-    for _ in range(200):
+    for _ in range(40):
         child.now += 0.001
         _, piece, at, count = open_asks.pop(0)
         child.takes(ONE, piece, at, count)
