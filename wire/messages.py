@@ -278,7 +278,7 @@ class Seeded(Message):
     pieces: tuple[int, ...] = wired(Many(_PIECE, MAX_PIECES_PER_MESSAGE), "pieces that are verified and served from now on", ())
     digests: bytes = wired(_DIGESTS, "BLAKE3 of each block of each piece, in order", b"")
     digest: str | None = wired(Maybe(_DIGEST), "sha256 of the whole content: the last word on a task", None)
-    source_bytes: int = wired(_NUMBER, "bytes of body read from the source for this task so far", 0)
+    source_bytes: int = wired(_NUMBER, "bytes of bodies that the seed has read from sources so far, in all", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +290,7 @@ class SeedFailed(Message):
     code: ErrorCode = wired(OneOf(ErrorCode), "why")
     status: int = wired(Whole(0, 999), "the source's HTTP status, 0: none", 0)
     message: str = wired(Text(1024), "why, in words, with the next step", "")
-    source_bytes: int = wired(_NUMBER, "bytes of body read from the source for this task so far", 0)
+    source_bytes: int = wired(_NUMBER, "bytes of bodies that the seed has read from sources so far, in all", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

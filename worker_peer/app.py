@@ -18,7 +18,7 @@ from worker_peer.config import PeerConfig
 from worker_peer.content import ContentReader
 from worker_peer.control import ControlServer
 from worker_peer.downloads import Downloads
-from worker_peer.exchange import Exchange, ExchangeEvent
+from worker_peer.exchange import Exchange, ExchangeEvent, StoreBroke
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock, SystemClock
 from worker_peer.host.limits import TokenBucket
@@ -180,7 +180,13 @@ class PeerProcess:
             self.downloads.message(link, message)
 
     def _exchanged(self, events: list[ExchangeEvent]) -> None:
-        self.downloads.exchanged(events)
+        if self.seeding is None:
+            self.downloads.exchanged(events)
+            return
+        for event in events:
+            if isinstance(event, StoreBroke):
+                for link in self.supernodes:
+                    self.seeding.broke(link, event.task, event.message)
 
     async def _janitor(self) -> None:
         """Forget what nobody has used for `expire_s`, and what an earlier run left behind for longer than that."""

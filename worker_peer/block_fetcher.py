@@ -304,6 +304,7 @@ class BlockFetcher:
             if link is None or now - link.used_at > _IDLE_S:
                 self._hang_up(parent)
                 self._fetching.forget(parent)
+                self.received_bytes.pop(parent, None)
             else:
                 self._tidy_at = min(self._tidy_at, link.used_at + _IDLE_S)
 

@@ -20,6 +20,7 @@ _SUPERNODE_PATIENCE_S = 5.0
 #: Flags of 1.x that have no meaning here; given, each is named once.
 _WITHOUT_MEANING = {
     "clientqueue": "pieces are written as they come, there is no queue to size",
+    "console": "the log is the host's peer's: <home>/logs/dfclient.log",
     "minrate": "a download goes on as long as bytes come; --timeout bounds it",
 }
 
@@ -97,7 +98,7 @@ def _oneshot_parser() -> argparse.ArgumentParser:
     _flag(parser, "--insecure", help="do not verify the source's certificate")
     add("--clientqueue", type=int, default=None, help="accepted, without meaning")
     _flag(parser, "-b", "--showbar", help="draw a progress bar even where the output is no terminal")
-    _flag(parser, "--console", help="write the log to stdout too")
+    _flag(parser, "--console", help="accepted, without meaning: the log is in <home>/logs/dfclient.log")
     _flag(parser, "--verbose", help="log more")
     add("--home", type=Path, default=None, help="folder of contents and logs (default: $HOME/.small-dragonfly)")
     add("--ip", default="", help="address that other peers reach this host by")
@@ -175,7 +176,7 @@ def _oneshot(given: list[str]) -> int:
     flags = parser.parse_args(given)
     properties = _properties(parser)
     for name, reason in _WITHOUT_MEANING.items():
-        if getattr(flags, name) is not None:
+        if getattr(flags, name) not in (None, False):
             print(f"dfget: --{name} has no meaning here: {reason}", file=sys.stderr)
     from worker_peer.oneshot import run_oneshot
 
@@ -209,7 +210,6 @@ def _options(parser: argparse.ArgumentParser, flags: argparse.Namespace, propert
         back_to_source=not flags.notbs,
         insecure=flags.insecure,
         bar=flags.showbar,
-        console=flags.console,
         verbose=flags.verbose,
         home=_home(flags.home, properties),
         ip=flags.ip,

@@ -50,10 +50,14 @@ async def download_directly(
             output.parent.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(prefix=f".{output.name[:100]}.", dir=output.parent)
             spare = Path(name)
+            writing: asyncio.Future[None] | None = None
             try:
                 async for chunk in body.chunks():
-                    await loop.run_in_executor(None, _store, descriptor, chunk, content)
+                    writing = loop.run_in_executor(None, _store, descriptor, chunk, content)
+                    await asyncio.shield(writing)
             finally:
+                if writing is not None:
+                    await asyncio.wait([writing])  # given up in the middle: the thread still has the descriptor
                 os.close(descriptor)
         except OSError as error:
             advice = "free some space, or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose"

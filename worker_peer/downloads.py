@@ -6,14 +6,13 @@ Driver, on the loop. Each effect that starts something ends in exactly one event
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
-from wire.messages import Drop, Lease, Leave, LeaveReason, Message, Origin, Register, Report, Task
+from wire.messages import Drop, Lease, Leave, LeaveReason, Message, Origin, Report, Task
 from worker_peer.api import DownloadFailed, DownloadRequest
 from worker_peer.back_to_source import read_missing
 from worker_peer.broker_link import BrokerLink
@@ -52,11 +51,15 @@ from worker_peer.host.clock import Clock
 from worker_peer.host.logs import PieceLog
 from worker_peer.host.source import SourceReader
 from worker_peer.host.store import Store, StoreFull, TaskFile
+from worker_peer.registration import registration
 from worker_peer.supernodes import Supernodes
+from worker_peer.task_files import TaskFiles
 
 _log = logging.getLogger("download")
+
+#: Parents whose strikes are counted for the log.
+_STRIKES_KEPT = 4096
 _KNOWN = (SessionState.SWARMING, SessionState.COMPLETE)  # the file is of the content that is wanted
-_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -91,7 +94,7 @@ class Downloads:
         piece_log: PieceLog,
     ) -> None:
         self._config = config
-        self._store = store
+        self._files = TaskFiles(store, executor)
         self._supernodes = supernodes
         self._source = source
         self._clock = clock
@@ -141,14 +144,14 @@ class Downloads:
         content.on_linked = lambda: self.exchange.mark_linked(task)
         self._downloads[task] = download
         if link is not None and link.is_up:
-            self._happened(download, SupernodeUp())
+            self._happened(download, SupernodeUp(link.supernode_run))
         self._background.spawn(self._look_into_store(download), f"open {task[:16]}")
         return download
 
     async def _look_into_store(self, download: _Download) -> None:
         task = download.session.task
         try:
-            file = await self._blocking(self._store.open, task)
+            file = await self._files.open(task)
         except OSError as error:
             self._happened(download, StoreRefused(code=ErrorCode.INTERNAL, message=f"the store cannot be read: {error}"))
             return
@@ -194,14 +197,19 @@ class Downloads:
         self.exchange.unshare(task)
 
     async def expire(self, older_than_s: float) -> list[str]:
-        """Forget and delete complete contents that nobody has used for so long. The tasks' ids."""
+        """Forget and delete contents that nobody has used for so long, an earlier run's among them. The tasks' ids."""
         now, gone = self._clock.now(), []
         for task, download in list(self._downloads.items()):
             used_at = max(download.used_at, self.exchange.served_at.get(task, 0.0))
             if not download.content.readers and now - used_at > older_than_s:
                 self._forget(download, LeaveReason.EVICTED)
-                await self._blocking(self._store.remove, task)
+                await self._files.remove(task)
                 gone.append(task)
+        if older_than_s > 0:
+            for task in await self._files.left_behind(older_than_s, self._clock.wall(), set(self._downloads)):
+                if task not in self._downloads:
+                    await self._files.remove(task)
+                    gone.append(task)
         return gone
 
     @property
@@ -220,7 +228,7 @@ class Downloads:
         """A supernode has welcomed this peer: everything that goes through it is registered (again)."""
         for download in list(self._downloads.values()):
             if download.link is link:
-                self._happened(download, SupernodeUp())
+                self._happened(download, SupernodeUp(link.supernode_run))
             elif download.link is not None and not download.link.is_up and link.node in self._nodes(download):
                 self._move(download, link)
 
@@ -240,7 +248,7 @@ class Downloads:
     def _move(self, download: _Download, link: BrokerLink) -> None:
         download.link = link
         download.content.supernode = link.node
-        self._happened(download, SupernodeUp())
+        self._happened(download, SupernodeUp(link.supernode_run))
 
     def message(self, link: BrokerLink, message: Message) -> None:
         """What a supernode says about a task."""
@@ -278,6 +286,8 @@ class Downloads:
                     self._piece_came(download, event.piece, origin, event.parent)
                     self._happened(download, PieceCame(piece=event.piece, lease=event.lease, rate=event.rate, origin=origin))
                 case Lost():
+                    if len(self._strikes) > _STRIKES_KEPT:
+                        self._strikes.clear()
                     self._strikes[event.parent] += 1
                     self._piece_log.strike(
                         event.task,
@@ -358,29 +368,8 @@ class Downloads:
                 assert_never(effect)
 
     def _register(self, download: _Download, effect: RegisterTask) -> None:
-        if download.link is None:
-            return
-        request = download.request
-        layout = effect.layout
-        download.link.send(
-            Register(
-                task=download.session.task,
-                url=request.url,
-                headers=request.headers,
-                filters=request.filters,
-                digest=request.wanted_digest,
-                md5=request.md5,
-                identifier=request.identifier,
-                byte_range=(request.byte_range.first, request.byte_range.last) if request.byte_range else None,
-                insecure=request.insecure,
-                certificates=request.certificates,
-                have=effect.have.to_bytes() if effect.have is not None else b"",
-                length=layout.length if layout is not None else None,
-                piece_length=layout.piece_length if layout is not None else 0,
-                caller=request.caller,
-                serves_only=effect.serves_only,
-            )
-        )
+        if download.link is not None:
+            download.link.send(registration(download.request, effect))
 
     def _report(self, download: _Download, effect: ReportPieces) -> None:
         """Reports of one moment travel in one message."""
@@ -410,9 +399,7 @@ class Downloads:
             self.exchange.unshare(task)
             download.file = None
         try:
-            if effect.anew:
-                await self._blocking(self._store.remove, task)
-            file = await self._blocking(lambda: self._store.create(task, effect.layout, content_type=effect.content_type))
+            file = await self._files.create(task, effect.layout, content_type=effect.content_type)
         except StoreFull as error:
             self._happened(download, StoreRefused(code=ErrorCode.STORE_FULL, message=str(error)))
             return
@@ -443,7 +430,7 @@ class Downloads:
         if file is None:
             return
         try:
-            await self._blocking(file.finish, digest)
+            await self._files.finish(file, digest)
         except (StoreFull, OSError, ValueError) as error:
             _log.warning("task %s: its end could not be noted in the journal: %s", download.session.task[:16], error)
         if self._downloads.get(download.session.task) is not download:
@@ -466,13 +453,16 @@ class Downloads:
             self._background.spawn(self._discard(task), f"discard {task[:16]}")
 
     async def _discard(self, task: str) -> None:
-        await self._blocking(self._store.remove, task)
+        await self._files.remove(task)
 
     async def _read_from_source(self, download: _Download, effect: ReadFromSource) -> None:
         """Read what is missing from the source; every piece is told as it comes."""
         assert download.file is not None
         task = download.session.task
-        _log.warning("task %s: no supernode and no peer left, %d pieces from the source", task[:16], len(effect.pieces))
+        if len(effect.pieces):
+            _log.warning("task %s: no supernode and no peer left, %d pieces from the source", task[:16], len(effect.pieces))
+        else:
+            _log.info("task %s: its pieces have not all come in one run: the whole is digested again", task[:16])
 
         def on_pieces(pieces: list[int]) -> None:
             for piece in pieces:
@@ -490,10 +480,6 @@ class Downloads:
             on_pieces=on_pieces,
         )
         self._happened(download, SourceEnded(digest=event.digest, code=event.code, status=event.status, message=event.message))
-
-    async def _blocking(self, function: Callable[..., _Result], *args: object) -> _Result:
-        """Run what blocks in a worker thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
 
 
 _NO_SUPERNODE = "no supernode answers: check --node and that the supernode runs"

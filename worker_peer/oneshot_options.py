@@ -28,7 +28,6 @@ class OneshotOptions:
     back_to_source: bool
     insecure: bool
     bar: bool
-    console: bool
     verbose: bool
     home: Path
     ip: str

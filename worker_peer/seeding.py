@@ -115,6 +115,15 @@ class Seeding:
             case _:
                 _log.debug("the supernode said %s, which is not for a seed", message.KIND.name)
 
+    def broke(self, link: BrokerLink, task: str, message: str) -> None:
+        """The task's file can no longer be read: nobody may be sent here for it any more. Asked again, it is read anew."""
+        running = self._running.pop(task, None)
+        if running is not None:
+            running.cancel()
+        self._files.pop(task, None)
+        link.send(SeedFailed(task=task, code=ErrorCode.INTERNAL, message=message[:1000], source_bytes=self.source_bytes))
+        self._background.spawn(self._blocking(self._store.remove, task), f"remove {task[:16]}")
+
     async def _drop(self, task: str) -> None:
         running = self._running.pop(task, None)
         if running is not None:

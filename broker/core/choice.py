@@ -117,7 +117,7 @@ class Choice:
             return pieces
         if child.slow or child.zone.entering >= self._zone_leases():
             return 0
-        if roster.behind(child) <= roster.behind_from:
+        if roster.behind(child) <= 2 * roster.behind_from:
             pieces &= ~child.zone.has
         return pieces
 
@@ -275,8 +275,9 @@ class Choice:
     def may_repeat(self) -> bool:
         """Whether the seed may give a piece again. Repeats buy nothing in a large swarm (1.090 without, 1.089 with 50 %).
 
-        Never while there is something that nobody has, or that is still to come: then its uplink has better to do. Otherwise up to a few percent of
-        the content, or up to the seed's share in the swarm's uplinks, which a small swarm's ideal time counts on.
+        Never while there is something that nobody has, or that is still to come: then its uplink has better to do. Otherwise
+        up to a few percent of the content, or up to the seed's share in the swarm's uplinks, which a small swarm's ideal
+        time counts on.
         """
         roster = self.roster
         seed = roster.seed

@@ -25,6 +25,8 @@ _CLEARLY_SLOWER: Final = 0.7
 _BELOW_PEAK: Final = 0.8
 #: No report makes a parent faster than so many usual ones: a wrong one must not draw the whole swarm to it.
 _MOST: Final = 64.0
+#: Nor, before it is known what is usual, than this: bytes per second that no link has.
+_ABSURD: Final = 1e12
 #: A content of fewer pieces is passed on to two children at once: each copy is whole sooner (16 pieces: by 0.1 to 0.2).
 _FEW_PIECES: Final = 32
 #: Leases of the seed until rates are known: 4 are worse by 0.015 where it is as fast as a peer, 1 where it is faster.
@@ -118,10 +120,13 @@ class Links:
         is as fast as the fastest of a full link. Such a sample may only raise the belief.
         """
         parent = lease.parent
-        load = self._active_leases(parent)
-        begun_with, lease.shared_by = lease.shared_by, load
+        begun_with, load = lease.shared_by, len(parent.serving)
+        lease.shared_by = load
         lease.rate = rate
-        least, most = (begun_with, load) if begun_with < load else (load, begun_with)
+        least = self._active_leases(parent)
+        if begun_with < least:
+            least = begun_with
+        most = begun_with if begun_with > load else load
         self._believe(parent, rate * least, rate * most, followed or self._held_back_by_child(lease.child, rate))
         if not parent.proven and (not self.learned or rate * most >= 0.5 * self.nominal):
             parent.proven = True
@@ -137,7 +142,7 @@ class Links:
         That bounds the parent's uplink from above, long before a report tells. Returns whether it is known to be slow now.
         """
         parent = lease.parent
-        most = self._piece_length / age_s * max(lease.shared_by, self._active_leases(parent))
+        most = self._piece_length / age_s * max(lease.shared_by, len(parent.serving))
         if most < (self.nominal if parent.uplink is None else parent.uplink):
             self._replace(parent, most)
         return parent.slow
@@ -158,7 +163,7 @@ class Links:
 
     @staticmethod
     def _active_leases(parent: Peer) -> int:
-        """Between how many leases the parent's uplink is divided: not those that wait for what it receives itself."""
+        """Between how many leases the parent's uplink is divided at least: not those that may wait for what it receives."""
         if parent.offers == parent.have:
             return len(parent.serving)
         active = 0
@@ -171,11 +176,10 @@ class Links:
     def _believe(self, parent: Peer, least: float, most: float, held_back: bool) -> None:
         """The parent uploaded between `least` and `most`; `held_back`: it could have uploaded more."""
         believed = parent.uplink
-        ceiling = parent.uplink_limit
-        if ceiling is None and self.learned and not parent.is_seed:
-            ceiling = _MOST * self.nominal
-        if ceiling is not None:
-            least, most = min(least, ceiling), min(most, ceiling)
+        ceiling = _MOST * self.nominal if self.learned and not parent.is_seed else _ABSURD
+        if parent.uplink_limit is not None and parent.uplink_limit < ceiling:
+            ceiling = parent.uplink_limit
+        least, most = min(least, ceiling), min(most, ceiling)
         if believed is None:
             if not held_back:
                 self._replace(parent, most)

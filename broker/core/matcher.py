@@ -6,7 +6,7 @@ look, in turns, so that no wake-up is lost by a decision that was made from a fe
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import inf, log2
+from math import inf
 from typing import Final
 
 from broker.core.choice import SAMPLE, Choice
@@ -14,26 +14,27 @@ from broker.core.idset import Rng
 from broker.core.links import Links
 from broker.core.matcher_check import validate
 from broker.core.matcher_settings import LinkSettings, MatcherSettings
+from broker.core.patience import Patience
 from broker.core.roster import SEED, Assignment, Roster
 from broker.core.swarm import Lease, Peer
 
 __all__ = ["SEED", "Assignment", "LinkSettings", "Matcher", "MatcherSettings"]
 
 DEFAULTS: Final = MatcherSettings()
-#: Of the reports about a parent that is known, one in so many is learned from: it costs as much as deciding.
+#: In a swarm of more than `_SMALL` peers one in so many reports about a known parent is learned from: that costs as much as
+#: deciding, and there are enough of them.
 _OBSERVED: Final = 4
-#: Children that one tick looks at, and parents that it looks at for one that has waited for long.
+_SMALL: Final = 64
+#: Children that one tick looks at, and for how many of them it searches among many parents.
 _TICK_CHILDREN: Final = 64
-_TICK_PARENTS: Final = 256
 _TICK_SEARCHES: Final = 4
+#: While a usual uplink sends one piece there are so many ticks, where that is not more often than `tick_s`.
+_TICKS_PER_PIECE: Final = 8
 #: A tick that found nothing is followed by a later one, up to this many times the first interval.
 _SLOWEST_TICK: Final = 8
 #: Avoidance of a parent doubles with every time, up to this; the seed's, which nobody replaces, up to less.
 _MOST_AVOIDED_S: Final = 30.0
 _SEED_AVOIDED_S: Final = 2.0
-#: How common pieces are when rare ones are looked for: before, every piece is rare.
-_RESCUE_FROM: Final = 0.3
-_RESCUE_ALL_FROM: Final = 0.6
 
 
 class Matcher:
@@ -67,14 +68,11 @@ class Matcher:
             settle_s=settings.settle_s,
         )
         self._choice = Choice(self._roster, zone_rate=settings.zone_rate)
+        self._patience = Patience(self._choice, settings)
         self._turn = 0
         self._ticked_at = 0.0
         self._tick_s = settings.tick_s
-        self._settled = 0
         self._reports = 0
-        #: When the seed may repeat a piece beyond its ration, and how long until the next one while nothing arrives.
-        self._repeat_at = 0.0
-        self._repeat_gap = 0.0
 
     # -- the seed -------------------------------------------------------------------------------------------------------
 
@@ -98,7 +96,7 @@ class Matcher:
             roster.seed_here = True
         roster.seed.offers = roster.seed.have
         self._choice.inject()
-        self._wake(now)
+        self._wake()
 
     def seed_gone(self, now: float) -> None:
         """The seed is away: its leases fail. What peers have stays; it may join again."""
@@ -151,13 +149,15 @@ class Matcher:
 
     def done(self, peer: str, pieces: Sequence[tuple[int, int, float]], now: float) -> None:
         """The peer has verified pieces: (lease or 0, piece, bytes per second or 0 for not measured), in one report."""
-        self._begin(now)
         roster = self._roster
+        roster.now = now
+        if now >= roster.look_at:
+            self._begin(now)
         child = roster.peers.get(peer)
         if child is None:
             return
         kept = self._take_arrivals(child, pieces)
-        self._repeat_gap = 0.0
+        self._patience.repeat_gap = 0.0
         choice = self._choice
         stays = bool(kept)
         refill_at = roster.links.refill_at
@@ -185,13 +185,14 @@ class Matcher:
             choice.serve(child)
         if len(roster.seed.serving) < roster.seed.slots:
             choice.inject()
-        self._wake(now)
+        self._wake()
 
     def _take_arrivals(self, child: Peer, pieces: Sequence[tuple[int, int, float]]) -> list[Lease]:
         """Note a report. Returns the leases of which a piece has come."""
         roster = self._roster
         kept: list[Lease] = []
         links, leases, moved = roster.links, roster.leases, False
+        small = len(roster.peers) <= _SMALL or not links.learned
         for number, piece, rate in pieces:
             if not 0 <= piece < roster.pieces:
                 continue
@@ -202,7 +203,7 @@ class Matcher:
             if lease is None or lease.child is not child or piece not in lease.pieces:
                 continue  # that promise was moved to another lease meanwhile
             self._reports += 1
-            if rate > 0 and (not lease.parent.proven or self._reports % _OBSERVED == 0):
+            if rate > 0 and (small or not lease.parent.proven or self._reports % _OBSERVED == 0):
                 moved |= links.observe(lease, rate, followed=bool(lease.following & bit))
             roster.keep_promise(lease, piece, bit)
             kept.append(lease)
@@ -249,21 +250,21 @@ class Matcher:
         if now < self._ticked_at + self._tick_s:
             return
         self._ticked_at = now
-        roster, choice = self._roster, self._choice
+        roster, choice, patience = self._roster, self._choice, self._patience
         decided = len(roster.decided)
         for child in roster.incomplete.window(self._turn, _TICK_CHILDREN):
             roster.sync(child)
         choice.inject()
-        self._rescue(now)
+        patience.rescue()
         searches = _TICK_SEARCHES
         for child in roster.needy.window(self._turn, _TICK_CHILDREN):
             if child in roster.needy and not choice.match_down(child, 4 * SAMPLE) and not child.fetching:
-                searches -= self._relieve(child, now, may_search=searches > 0)
+                searches -= patience.relieve(child, may_search=searches > 0)
         self._turn += _TICK_CHILDREN
         if len(roster.decided) > decided:
-            self._tick_s = self.settings.tick_s
+            self._wake()
         else:
-            self._tick_s = min(2 * self._tick_s, _SLOWEST_TICK * self.settings.tick_s)
+            self._tick_s = min(2 * self._tick_s, max(self._tick_s, _SLOWEST_TICK * self.settings.tick_s))
 
     def next_tick(self) -> float | None:
         """When `tick` is due; None while nobody waits for anything."""
@@ -273,55 +274,6 @@ class Matcher:
         due = self._ticked_at + self._tick_s
         return min(due, roster.starting[0][0] + self.settings.settle_s) if roster.starting else due
 
-    def _relieve(self, child: Peer, now: float, *, may_search: bool) -> int:
-        """Help a child that has no lease at all. Returns how many long searches that took."""
-        roster, choice = self._roster, self._choice
-        piece_s = self._piece_s()
-        # An empty peer of a swarm that has just begun waits because nobody has anything yet.
-        waits = max(self.settings.idle_s, 2 * piece_s) * (1 if child.held else 4)
-        if now - child.idle_since < waits:
-            return 0
-        if may_search and choice.match_relaxed(child, roster.free.window(self._turn * 4, _TICK_PARENTS)):
-            return 1
-        gap = max(self._repeat_gap, self.settings.patience_s, 4 * piece_s)
-        if now - child.idle_since >= gap and now >= self._repeat_at and choice.from_seed(child):
-            self._repeat_at = now + gap
-            self._repeat_gap = 2 * gap
-        return int(may_search)
-
-    def _piece_s(self) -> float:
-        """What a piece takes here; before anything was seen, something that is long enough on most links."""
-        links = self._roster.links
-        return links.piece_s if links.learned else self.settings.patience_s / 2
-
-    def _rescue(self, now: float) -> None:
-        """A piece that stays in few copies (their holders are slow) gets a fresh one from the seed.
-
-        With slow peers of unknown rate and dead ones this is worth 1.19 instead of up to 1.58 of the ideal time.
-        """
-        roster, choice = self._roster, self._choice
-        count, seed = len(roster.peers), roster.seed
-        old = now - 1 - 2 * log2(1 + count) * roster.links.piece_s
-        while roster.injected and roster.injected[0][0] < old:
-            self._settled |= 1 << roster.injected.popleft()[1]
-        if len(seed.serving) >= seed.slots or not count:
-            return
-        common = roster.held_sum / (count * roster.pieces)
-        if common < _RESCUE_FROM:
-            return
-        last = min(2, count.bit_length() - 5) if common < _RESCUE_ALL_FROM else count.bit_length() - 6
-        for bucket in range(1, last + 1):
-            rare = roster.rarity.buckets[bucket] & self._settled & seed.have
-            if not rare:
-                continue
-            bit = rare & -rare
-            for child in roster.incomplete.sample(2 * SAMPLE, roster.rng):
-                if not child.slow and child.want & bit and len(child.fetching) <= roster.usual_slots:
-                    choice.repeats_owed += 1
-                    choice.grant(seed, child, bit.bit_length() - 1)
-                    return
-            return
-
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _begin(self, now: float) -> None:
@@ -330,44 +282,14 @@ class Matcher:
         roster.now = now
         if now < roster.look_at:
             return
-        self._offer_what_starts(now)
-        self._watch_what_lasts(now)
-        starting, watched = roster.starting, roster.watched
-        due = starting[0][0] + roster.settle_s if starting else inf
-        roster.look_at = min(due, watched[0][0] + self._overdue_s()) if watched else due
-
-    def _offer_what_starts(self, now: float) -> None:
-        """Leases have reached their children: what these receive now, they can pass on."""
-        roster = self._roster
-        starting, settle_s = roster.starting, roster.settle_s
-        # The same sum as in `next_tick`: rounded otherwise, a tick could come too early for ever.
-        while starting and starting[0][0] + settle_s <= now:
-            entry = starting.popleft()
-            _, lease, piece = entry
-            if piece not in lease.pieces or lease.number not in roster.leases:
-                continue
-            if not lease.following and not lease.parent.is_seed:
-                roster.watched.append(entry)
-            if roster.offer_start(lease, piece):
-                child = lease.child
-                if len(child.serving) < child.slots:
-                    roster.sync(child)
-                    if roster.needy.items:
-                        self._choice.serve(child)
-
-    def _watch_what_lasts(self, now: float) -> None:
-        """A lease whose first piece takes several times as long as usual has a slow parent."""
-        roster = self._roster
-        watched, overdue_s = roster.watched, self._overdue_s()
-        while watched and watched[0][0] + overdue_s <= now:
-            granted_at, lease, piece = watched.popleft()
-            if lease.number in roster.leases and piece in lease.pieces:
-                roster.links.overdue(lease, now - granted_at)
+        roster.look_at = inf
+        for child in roster.offer_what_starts():
+            self._choice.serve(child)
+        touched = self._patience.watch()
         self._sync_changed()
-
-    def _overdue_s(self) -> float:
-        links = self._roster.links
-        return self.settings.overdue * links.usual_slots * self._piece_s() + self.settings.idle_s
+        if touched:
+            self._settle(touched)
+        roster.look_at = min(roster.look_at, self._patience.next_look())
 
     def _settle(self, touched: dict[Peer, None]) -> None:
         """Peers whose slots or wishes have changed look for work."""
@@ -381,11 +303,13 @@ class Matcher:
             elif peer.name in roster.peers:
                 choice.feed(peer)
                 choice.serve(peer)
-        self._wake(roster.now)
+        self._wake()
 
-    def _wake(self, now: float) -> None:
-        """Something has happened: ticks come often again."""
-        self._tick_s = self.settings.tick_s
+    def _wake(self) -> None:
+        """Something has happened: ticks come often again, by what is often where a piece takes its time."""
+        links = self._roster.links
+        piece_s = links.piece_s if links.learned else 0.0
+        self._tick_s = max(self.settings.tick_s, min(_SLOWEST_TICK * self.settings.tick_s, piece_s / _TICKS_PER_PIECE))
 
     def _measure_anew(self) -> None:
         """What is usual has changed: everybody's slots are derived from it."""

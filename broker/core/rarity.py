@@ -15,12 +15,14 @@ class Rarity:
     to the same piece, whose only holder is then asked by all (scheduling.md: 1.39 of the ideal time against 1.09).
     """
 
-    __slots__ = ("buckets", "copies", "pieces")
+    __slots__ = ("buckets", "copies", "first", "pieces")
 
     def __init__(self, pieces: int) -> None:
         self.pieces = pieces
         self.copies = [0] * pieces
         self.buckets = [(1 << pieces) - 1] + [0] * (_BUCKETS - 1)
+        #: Below this bucket there is nothing: where a search begins.
+        self.first = 0
 
     def add(self, piece: int) -> int:
         """One copy more. Returns how many there are now."""
@@ -30,6 +32,8 @@ class Rarity:
             bit, bucket = 1 << piece, count.bit_length()
             self.buckets[bucket - 1] ^= bit
             self.buckets[bucket] |= bit
+            while not self.buckets[self.first]:
+                self.first += 1
         return count
 
     def remove(self, piece: int) -> None:
@@ -40,6 +44,7 @@ class Rarity:
             bit, bucket = 1 << piece, count.bit_length()
             self.buckets[bucket] ^= bit
             self.buckets[bucket - 1] |= bit
+            self.first = min(self.first, bucket - 1)
 
     def rarest(self, candidates: int, draw: float) -> tuple[int, int]:
         """(bucket, piece) of a rarest piece among the bitmap `candidates`, which must not be 0.
@@ -47,8 +52,9 @@ class Rarity:
         `draw`, from 0 to 1, picks among equals: the first one at or above that fraction of the content, so that two
         children that ask at the same time do not get the same piece.
         """
-        for bucket, members in enumerate(self.buckets):
-            found = candidates & members
+        buckets = self.buckets
+        for bucket in range(self.first, _BUCKETS):
+            found = candidates & buckets[bucket]
             if found:
                 start = int(draw * self.pieces)
                 above = found >> start
@@ -59,6 +65,8 @@ class Rarity:
 
     def validate(self) -> None:
         """Raise AssertionError where buckets and counts contradict each other."""
+        assert self.buckets[self.first]
+        assert not any(self.buckets[: self.first])
         for piece, count in enumerate(self.copies):
             assert count >= 0, piece
             for bucket, members in enumerate(self.buckets):

@@ -167,10 +167,10 @@ class Roster:
                 self.zones.gain(child.zone, bit)
         if child.wants:
             self.progress_sum += 1.0
-            if child.held == self.pieces:
-                self._no_longer_incomplete(child)
         if child.held == self.pieces:
             self.complete += 1
+            if child.wants:
+                self._no_longer_incomplete(child)
 
     def _no_longer_incomplete(self, peer: Peer) -> None:
         self.progress_count -= 1
@@ -271,8 +271,8 @@ class Roster:
         if lease.following:
             lease.following &= ~bit
         lease.child.promised -= 1
-        if pieces and self.cut_through:
-            self.offer_start(lease, pieces[0])
+        if pieces and self.cut_through and lease.parent.proven and not lease.parent.slow:
+            lease.child.offers |= 1 << pieces[0]
 
     def offer_start(self, lease: Lease, piece: int) -> bool:
         """The child receives the piece now: it can pass its blocks on, once its parent is known not to be slow.
@@ -286,6 +286,26 @@ class Roster:
             return False
         lease.child.offers |= bit
         return True
+
+    def offer_what_starts(self) -> list[Peer]:
+        """Leases have reached their children by now: what these receive, they can pass on. Returns who has a free slot."""
+        starting, free = self.starting, []
+        # The same sum as where it is asked when that is due: rounded otherwise, a tick could come too early for ever.
+        while starting and starting[0][0] + self.settle_s <= self.now:
+            entry = starting.popleft()
+            _, lease, piece = entry
+            if piece not in lease.pieces or lease.number not in self.leases:
+                continue
+            if not lease.following and not lease.parent.is_seed:
+                self.watched.append(entry)
+            if self.offer_start(lease, piece):
+                child = lease.child
+                if len(child.serving) < child.slots:
+                    self.sync(child)
+                    free.append(child)
+        if starting:
+            self.look_at = min(self.look_at, starting[0][0] + self.settle_s)
+        return free
 
     def unpromise(self, lease: Lease, piece: int, touched: dict[Peer, None]) -> None:
         """A promise will not be kept, and none that waits for it: who was to get the piece while this child got it.

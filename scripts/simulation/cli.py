@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from scripts.simulation.scenario import FLASH_S, Scenario
 from scripts.simulation.swarm import Outcome, simulate
-from wire.pieces import MAX_BLOCK_BYTES, PieceLayout, layout_for
+from wire.pieces import PieceLayout, layout_for
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -66,7 +66,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--peers", type=int, default=1000, metavar="N")
     made.add_argument("--size", type=size, default=1 << 30, metavar="BYTES")
     made.add_argument("--piece", type=size, metavar="BYTES", help="piece length (default: what the supernode chooses)")
-    made.add_argument("--peer-rate", type=rate, default=30e6, metavar="RATE", help="a peer's link, each way (30 MB/s)")
+    made.add_argument("--block", type=size, metavar="BYTES", help="block length (default: what the supernode chooses)")
+    made.add_argument("--peer-rate", type=rate, default=6.25e6, metavar="RATE", help="a peer's link, each way (50mbit)")
     made.add_argument("--spread", type=share, default=0.05, metavar="F", help="uplinks differ by up to this share (0.05)")
     made.add_argument("--seed-rate", type=float, default=4.0, metavar="X", help="the seed's link in peers' links (4)")
     made.add_argument("--source-rate", type=float, default=0.0, metavar="X", help="what the seed reads (0: it has everything)")
@@ -88,8 +89,9 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
     if not 0 <= options.zones <= options.peers or options.zone_link < 0:
         raise ValueError("zones: from 0 to the number of peers, with a link of at least 0")
     layout = layout_for(options.size)
-    if options.piece is not None:
-        layout = PieceLayout(options.size, options.piece, min(options.piece, MAX_BLOCK_BYTES))
+    if options.piece is not None or options.block is not None:
+        piece = options.piece or layout.piece_length
+        layout = PieceLayout(options.size, piece, options.block or min(piece, layout.block_length))
     return Scenario(
         peers=options.peers,
         layout=layout,

@@ -17,7 +17,9 @@ class Transfer(Flow):
 
     __slots__ = ("asked_at", "began_at", "child", "dropped", "lease", "parent", "piece", "size")
 
-    def __init__(self, parent: Host, child: Host, lease: int, piece: int, size: int, finished: Callable[[Transfer], None]) -> None:
+    def __init__(
+        self, parent: Host, child: Host, lease: int, piece: int, size: int, finished: Callable[[Transfer], None]
+    ) -> None:
         super().__init__(_links(parent, child), size, finished)
         self.parent = parent
         self.child = child
@@ -40,8 +42,23 @@ class Zone:
 class Host:
     """A peer, or the seed."""
 
-    __slots__ = ("alive", "batch", "done_at", "down", "fetching", "flush_at", "have", "held", "joined_at", "name", "queues", "up")
-    __slots__ += ("waiting", "zone", "zone_name")
+    __slots__ = (
+        "alive",
+        "batch",
+        "done_at",
+        "down",
+        "fetching",
+        "flush_at",
+        "have",
+        "held",
+        "joined_at",
+        "name",
+        "queues",
+        "up",
+        "waiting",
+        "zone",
+        "zone_name",
+    )
 
     def __init__(self, name: str, up: float, down: float) -> None:
         self.name = name
@@ -96,7 +113,7 @@ class DataPlane:
                 self._arrived(Transfer(parent, child, lease, piece, size, self._finished), 0.0)
                 continue
             if piece in child.fetching:
-                self.drop(child.fetching[piece])
+                self._forget(child.fetching[piece])
                 queue = child.queues.setdefault(lease, deque())
             transfer = child.fetching[piece] = Transfer(parent, child, lease, piece, size, self._finished)
             queue.append(transfer)
@@ -106,7 +123,21 @@ class DataPlane:
             child.queues.pop(lease, None)
 
     def drop(self, transfer: Transfer) -> None:
-        """The child does not wait for this one any more."""
+        """The child does not wait for this one any more: who wanted the piece of the child meanwhile is refused."""
+        self._forget(transfer)
+        for each in transfer.child.waiting.pop(transfer.piece, ()):
+            if not each.dropped:
+                self._refused(each)
+
+    def parent_gone(self, parent: Host, children: list[Host]) -> None:
+        """The children of a dead parent notice it."""
+        for child in children:
+            for transfer in [each for each in child.fetching.values() if each.parent is parent]:
+                self.drop(transfer)
+
+    def _forget(self, transfer: Transfer) -> None:
+        if transfer.dropped:
+            return
         transfer.dropped = True
         if transfer.rate:
             self._network.stop(transfer)
@@ -188,7 +219,7 @@ class DataPlane:
             if following is not None:
                 self._begin(following)
         if not queue:
-            del child.queues[transfer.lease]
+            child.queues.pop(transfer.lease, None)
         child.have |= 1 << piece
         child.held += 1
         assert transfer.began_at is not None

@@ -15,8 +15,8 @@ class Scenario:
 
     peers: int
     layout: PieceLayout
-    peer_rate: float = 30e6
-    """Bytes per second of a peer's link, each way. With 15,000 peers and 4 MiB pieces that is 107,000 pieces a second."""
+    peer_rate: float = 6.25e6
+    """Bytes per second of a peer's link, each way (50 Mbit/s). 15,000 of them and 4 MiB pieces are 22,000 pieces a second."""
 
     spread: float = 0.05
     """Uplinks differ by up to this share, evenly. Equal ones are some 0.02 nearer to the ideal."""
@@ -49,8 +49,8 @@ class Scenario:
     message_budget: float = 20_000.0
     """Reports per second that one supernode takes in (scheduling.md §3.10). Peers put more pieces into each where needed."""
 
-    flush_s: float = 0.25
-    """No report waits longer for more pieces."""
+    at_once: int = 4
+    """A peer's first so many pieces are reported at once, where reports are not batched: few know anything yet."""
 
     cut_through: bool = True
     random_seed: int = 1
@@ -60,6 +60,11 @@ class Scenario:
         """So many that all peers at full speed stay within the supernode's message budget."""
         rate = self.peers * self.peer_rate / self.layout.piece_length
         return max(1, ceil(rate / self.message_budget))
+
+    @property
+    def flush_s(self) -> float:
+        """No report waits longer for more pieces: a little more than a full one takes to come together."""
+        return max(0.25, 1.2 * self.pieces_per_report * self.layout.piece_length / self.peer_rate)
 
     def ideal_s(self, uplinks: list[float]) -> float:
         """T_min = max(F/source, F/us, F/d, N·F/(us + Σu)) (Kumar and Ross 2006), in seconds."""

@@ -98,7 +98,6 @@ def test_defaults(asked: list[OneshotOptions], monkeypatch: pytest.MonkeyPatch, 
         back_to_source=True,
         insecure=False,
         bar=False,
-        console=False,
         verbose=False,
         home=Path("/home/somebody/.small-dragonfly"),
         ip="",
@@ -121,7 +120,7 @@ def test_every_flag_is_understood(asked: list[OneshotOptions], tmp_path: Path) -
     assert (found.rate, found.timeout_s, found.md5, found.identifier) == (1 << 20, 90.0, "abc", "me")
     assert found.certificates == (b"one.pem", b"two.pem", b"three.pem")
     assert (found.from_source, found.back_to_source, found.insecure) == (True, False, True)
-    assert (found.bar, found.console, found.verbose) == (True, False, True)
+    assert (found.bar, found.verbose) == (True, True)
     assert found.home == Path("~/h").expanduser()
     assert (found.ip, found.port, found.expire_s, found.alive_s) == ("10.0.0.1", 15000, 3600.0, 0.0)
     assert (found.report, found.filters, found.supernodes) == (Path("/r.json"), ("a", "b"), ("[::1]:9002",))
@@ -150,11 +149,15 @@ def test_what_the_file_sets_holds_unless_a_flag_says_otherwise(
 
 
 def test_flags_without_a_meaning_say_so_once(asked: list[OneshotOptions], capsys: pytest.CaptureFixture[str]) -> None:
-    options(asked, "-u", "http://h/f", "--clientqueue", "6", "--minrate", "64K")
+    given = options(asked, "-u", "http://h/f", "--clientqueue", "6", "--minrate", "64K", "--console")
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2
+    assert len(told) == 3
     assert told[0].startswith("dfget: --clientqueue has no meaning here: ")
-    assert told[1].startswith("dfget: --minrate has no meaning here: ")
+    assert told[1].startswith("dfget: --console has no meaning here: ")
+    assert told[1].endswith("<home>/logs/dfclient.log")
+    assert told[2].startswith("dfget: --minrate has no meaning here: ")
+    assert options(asked, "-u", "http://h/f", "--console=false") == given
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

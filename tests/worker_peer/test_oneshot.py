@@ -85,7 +85,6 @@ class Bench:
             "back_to_source": True,
             "insecure": False,
             "bar": False,
-            "console": False,
             "verbose": False,
             "home": self.folder / "home",
             "ip": "",

@@ -88,6 +88,10 @@ class Session:
         self._supernode_up = False
         self._down_since = now
         self._asked_at = now
+        #: The supernode's run that the pieces' digests come from; and whether pieces of another origin are among them, so
+        #: that the whole must be digested here before it counts as right.
+        self._run = ""
+        self._must_check = False
         #: When a piece last came, was granted or was lost.
         self._moved_at = now
         #: Whether the supernode has said anything of the task since it was asked.
@@ -112,7 +116,7 @@ class Session:
             case StoreRefused():
                 return self._fail(event.code, event.message)
             case SupernodeUp():
-                return self._on_supernode_up(now)
+                return self._on_supernode_up(event.run, now)
             case SupernodeDown():
                 if self._supernode_up:
                     self._supernode_up, self._down_since = False, now
@@ -165,9 +169,11 @@ class Session:
             self.layout, self._stored_digest, self._file_ready = event.layout, event.digest, True
             if self._trusts_store:
                 self.have = event.have
+                # They were right by what an earlier seed said, before it knew whether its source had told it the truth.
+                self._must_check = len(event.have) > 0
             else:
                 self.have, self._candidates = PieceSet(event.have.size), dict(event.piece_digests)
-            if self._trusts_store and event.have.is_full and event.digest is not None:
+            if event.digest is not None and event.digest == self.wanted_digest and event.have.is_full:
                 self.state, self.verdict = SessionState.COMPLETE, event.digest
                 return [*self._register(), Finish(digest=event.digest)]
         self.state = SessionState.REGISTERING
@@ -197,7 +203,13 @@ class Session:
             )
         ]
 
-    def _on_supernode_up(self, now: float) -> list[Effect]:
+    def _on_supernode_up(self, run: str, now: float) -> list[Effect]:
+        if run != self._run:
+            # The next supernode's seed may have read another content: pieces by its digests would lie beside older ones.
+            # Those that are only granted so far come by its digests too.
+            began = bool(self.promised or self._waiting or (self.have is not None and len(self.have)))
+            self._must_check = self._must_check or (bool(self._run) and began)
+            self._run = run
         self._supernode_up, self._asked_at, self._answered = True, now, False
         if self.state is SessionState.OPENING:
             return []
@@ -336,6 +348,9 @@ class Session:
         """Every piece is here and the digest is known to be right: that is the end."""
         if self.state is not SessionState.SWARMING or not self._is_full or self.verdict is None or not self._file_ready:
             return []
+        if self._must_check:
+            # Nothing is missing: this only digests what is here, and says whether it is the content.
+            return self._back_to_source()
         self.state = SessionState.COMPLETE
         return [Finish(digest=self.verdict)]
 

@@ -37,7 +37,9 @@ class StoreRefused:
 
 @dataclass(frozen=True, slots=True)
 class SupernodeUp:
-    """A supernode has welcomed this peer (again)."""
+    """A supernode has welcomed this peer (again). Another `run` of one knows nothing of what was before."""
+
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,6 +293,13 @@ class Store:
         found = (content.parent.name for content in self._root.glob(f"???/*/{_CONTENT}"))
         return sorted(name for name in found if is_task_id(name))
 
+    def written_at(self, task: str) -> float:
+        """When something of the task was last written, in unix seconds; 0: it is not here."""
+        try:
+            return max((_folder(self._root, task) / name).stat().st_mtime for name in (_JOURNAL, _CONTENT))
+        except OSError:
+            return 0.0
+
     def free_bytes(self) -> int:
         """Bytes that this user may still write to the store's file system."""
         return _free_bytes(self._root)
