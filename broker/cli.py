@@ -111,6 +111,9 @@ def _run(config: SupernodeConfig) -> int:
 
     from broker.app import log_file, run
     from worker_peer.host import logs
+    from worker_peer.host.process_limits import allow_many_files
+
+    allow_many_files()
 
     level = logging.DEBUG if config.debug else logging.INFO
     try:

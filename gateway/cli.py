@@ -143,8 +143,10 @@ def _serve(given: dict[str, Any]) -> int:
     from gateway.dfget_flags import parse_flags
     from gateway.settings import load
     from worker_peer.app import tune_allocator
+    from worker_peer.host.process_limits import allow_many_files
 
     tune_allocator()
+    allow_many_files()
     file = given.pop("config", None)
     with contextlib.ExitStack() as stack:
         try:

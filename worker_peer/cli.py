@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from wire.ids import ByteRange
+from wire.ids import ByteRange, url_without_secrets
 from worker_peer.host.values import Node, expand_nodes, parse_duration, parse_nodes, parse_rate
 from worker_peer.oneshot_options import OneshotOptions
 from worker_peer.properties import Properties, PropertiesError, load_properties
@@ -70,7 +70,7 @@ def _flag(parser: argparse.ArgumentParser, *names: str, help: str) -> None:
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
-        raise ValueError(f"a header is Key:Value, not {name[:40]!r}")
+        raise ValueError("a header is Key:Value; this one has no colon, or no key before it")  # it may be a secret
     return name.strip(), value.strip()
 
 
@@ -187,7 +187,7 @@ def _options(parser: argparse.ArgumentParser, flags: argparse.Namespace, propert
     url = flags.url
     scheme, _, rest = url.partition("://")
     if scheme.lower() not in ("http", "https") or not rest.split("/", 1)[0]:
-        parser.error(f"--url must be http://host/... or https://host/..., not {url[:80]!r}")
+        parser.error(f"--url must be http://host/... or https://host/..., not {url_without_secrets(url)[:80]!r}")
     headers, byte_range = _without_range(parser, flags.header)
     limit = flags.locallimit if flags.locallimit is not None else properties.local_limit
     total = flags.totallimit if flags.totallimit is not None else properties.total_limit

@@ -121,6 +121,7 @@ class Seeding:
         if running is not None:
             running.cancel()
         self._files.pop(task, None)
+        self._validators.pop(task, None)
         link.send(SeedFailed(task=task, code=ErrorCode.INTERNAL, message=message[:1000], source_bytes=self.source_bytes))
         self._background.spawn(self._blocking(self._store.remove, task), f"remove {task[:16]}")
 
@@ -130,6 +131,7 @@ class Seeding:
             running.cancel()
         self._exchange.unshare(task)
         self._files.pop(task, None)
+        self._validators.pop(task, None)
         await self._blocking(self._store.remove, task)
 
     async def _read(self, reading: "_Reading", task: str) -> None:
@@ -148,6 +150,7 @@ class Seeding:
             finally:
                 if self._readings.get(task) is reading:
                     del self._readings[task]
+                    self._running.pop(task, None)
 
     async def _blocking(self, function: Callable[..., _Result], *args: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)

@@ -11,6 +11,7 @@ from wire.messages import Role
 from worker_peer.app import PeerProcess, open_peer, tune_allocator
 from worker_peer.config import PeerConfig
 from worker_peer.host import logs
+from worker_peer.host.process_limits import allow_many_files
 
 _log = logging.getLogger("peer")
 
@@ -20,6 +21,7 @@ _LOOK_S = 0.5
 def run_server(config: PeerConfig, *, verbose: bool, as_json: bool) -> int:
     """Run until SIGTERM, SIGINT or `alive_s` without work. Returns the exit code."""
     tune_allocator()
+    allow_many_files()
     name = "dfseed.log" if config.role is Role.SEED else "dfclient.log"
     try:
         output = logs.configure(

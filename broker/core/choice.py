@@ -1,6 +1,6 @@
 """Choice: who should feed whom, and which piece first. It reads the roster, and grants by telling it.
 
-Two-sided matching of leases (scheduling.md, "policy s"): a free parent looks for the best of a few random children, a
+Two-sided matching of leases (the best policy simulated): a free parent looks for the best of a few random children, a
 child with room for the best of a few random parents. Nothing walks over all peers or all pieces, so an assignment costs
 the same in a swarm of ten and of ten thousand. The rules that carry the result, each with what its absence costs at 1,000
 peers, alike and with a fifth of them ten times slower (1.09 and 1.08 of the ideal time with all of them):

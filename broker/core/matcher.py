@@ -330,10 +330,8 @@ class Matcher:
     # -- questions ------------------------------------------------------------------------------------------------------
 
     def drain(self) -> list[Assignment]:
-        """What was decided since the last call, in that order. Pieces of one lease belong into one message."""
-        decided = self._roster.decided
-        self._roster.decided = []
-        return decided
+        """What was decided since the last call and still holds, in that order. Pieces of one lease belong into one message."""
+        return self._roster.take_decided()
 
     def holders(self, piece: int) -> int:
         """How many peers have the piece, verified; the seed not counted."""

@@ -1,4 +1,4 @@
-"""What may be tuned about the matching of peers. Defaults are what the simulations of scheduling.md found;
+"""What may be tuned about the matching of peers. Defaults are what simulations (scripts/simulate) found;
 no rate of any link is in here."""
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ class LinkSettings:
     """How links are turned into slots and leases."""
 
     upload_slots: int = 3
-    """Leases that a usual peer serves at once; as many feed a child (scheduling.md §3.7: 2 and 4 are worse by 0.01)."""
+    """Leases that a usual peer serves at once; as many feed a child (simulated: 2 and 4 are worse by 0.01)."""
 
     lease_pieces: int = 2
     """Pieces promised per lease at least: the second hides the supernode's answer (lc = 50 ms: 1.18 instead of 1.72)."""
@@ -23,7 +23,7 @@ class LinkSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatcherSettings:
-    """What may be tuned. Defaults are what scheduling.md's simulations found; rates are learned, so none is in here."""
+    """What may be tuned. Defaults are what simulations found; rates are learned, so none is in here."""
 
     links: LinkSettings = LinkSettings()
     """Slots and leases."""

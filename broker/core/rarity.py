@@ -12,7 +12,7 @@ class Rarity:
     Bucket 0 holds the pieces without a copy, bucket j those with 2^(j-1) to 2^j - 1 copies, each as one bitmap. A piece
     changes its bucket only at a power of two, so most changes touch one number. A promised copy counts: what is on its
     way twice is not rare, and when it arrives nothing has to change. Exact rarity would be worse: it sends every child
-    to the same piece, whose only holder is then asked by all (scheduling.md: 1.39 of the ideal time against 1.09).
+    to the same piece, whose only holder is then asked by all (simulated: 1.39 of the ideal time against 1.09).
     """
 
     __slots__ = ("buckets", "copies", "first", "pieces")

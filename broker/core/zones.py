@@ -1,7 +1,7 @@
 """Zones (racks, data centres): which pieces are in each, or on their way into it, and how much is entering.
 
 A piece should enter a zone once: everybody in it can have it from there. That keeps traffic between 12 zones of 40 peers at
-2.5 % of all bytes, which is the least possible, and makes narrow links between them harmless (scheduling.md §3.8: behind
+2.5 % of all bytes, which is the least possible, and makes narrow links between them harmless (simulated: behind
 racks oversubscribed ten times, 1.09 of the ideal time instead of 9).
 """
 

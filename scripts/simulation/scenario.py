@@ -47,7 +47,7 @@ class Scenario:
     """CPU time of the supernode per report that it takes in, with its answers."""
 
     message_budget: float = 20_000.0
-    """Reports per second that one supernode takes in (scheduling.md §3.10). Peers put more pieces into each where needed."""
+    """Reports per second that one supernode takes in. Peers put more pieces into each where needed."""
 
     at_once: int = 4
     """A peer's first so many pieces are reported at once, where reports are not batched: few know anything yet."""

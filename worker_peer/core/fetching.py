@@ -2,7 +2,7 @@
 
 Pure. The exchange feeds it leases, frames and the time; it answers with requests to send and with the fate of pieces.
 Of each parent it keeps the leased pieces in order, asks for runs of blocks within the parent's credit, and makes the
-runs as long as some 40 ms of what the parent delivers: long ones cost less, short ones are passed on sooner.
+runs as long as half of that: long ones cost less, short ones are passed on sooner.
 """
 
 from collections import deque
@@ -60,7 +60,7 @@ class Lost:
 Fate = Done | Lost
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """One leased piece on its way."""
 

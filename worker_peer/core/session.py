@@ -3,11 +3,16 @@
 Pure. The driver (worker_peer/downloads.py) turns what happens into events, calls `handle`, and carries out the effects
 in their order. The states and what leads from one to the next:
 
-    OPENING ──store looked at──► REGISTERING ──length known, file ready──► SWARMING ──all here, digest right──► COMPLETE
-       │                             │                                       │  ▲
-       └──all here, digest known──►  │            supernode lost for too long│  │supernode back (the source goes on)
-           COMPLETE                  ▼                                       ▼  │
-                                   FAILED ◄──────cannot be had───────── BACK_TO_SOURCE ──all here, digest right──► COMPLETE
+    OPENING         store looked at            → REGISTERING
+                    all here, digest known     → COMPLETE
+    REGISTERING     length known, file ready   → SWARMING
+                    nobody answers, task dead  → FAILED
+    SWARMING        all here, digest right     → COMPLETE
+                    supernode lost too long, or the task dead with pieces here → BACK_TO_SOURCE
+                    all here, but pieces of more than one origin → BACK_TO_SOURCE, which then only digests the whole
+                    another content            → FAILED
+    BACK_TO_SOURCE  all here, digest right     → COMPLETE
+                    cannot be had, digest wrong → FAILED
 """
 
 from dataclasses import dataclass

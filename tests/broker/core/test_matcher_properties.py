@@ -41,9 +41,8 @@ class MatcherMachine(RuleBasedStateMachine):
             assert each.child in self.have
             assert self.wants[each.child]
             assert each.parent != each.child
-            if self.m.lease_parent(each.lease) is None:
-                continue  # decided and undone within one event
             assert self.m.lease_parent(each.lease) == each.parent
+            assert (each.lease, each.piece) in self.m.outstanding(each.child)
             if each.parent == SEED:
                 assert self.seed_has >> each.piece & 1
             else:
