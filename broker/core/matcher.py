@@ -185,7 +185,6 @@ class Matcher:
             choice.serve(child)
         if len(roster.seed.serving) < roster.seed.slots:
             choice.inject()
-        self._wake()
 
     def _take_arrivals(self, child: Peer, pieces: Sequence[tuple[int, int, float]]) -> list[Lease]:
         """Note a report. Returns the leases of which a piece has come."""
@@ -264,7 +263,8 @@ class Matcher:
         if len(roster.decided) > decided:
             self._wake()
         else:
-            self._tick_s = min(2 * self._tick_s, max(self._tick_s, _SLOWEST_TICK * self.settings.tick_s))
+            # Reports go on all the while, and each of them looks for work too: this is for what they miss.
+            self._tick_s = min(2 * self._tick_s, max(_SLOWEST_TICK * self.settings.tick_s, self._patience.piece_s / 2))
 
     def next_tick(self) -> float | None:
         """When `tick` is due; None while nobody waits for anything."""
@@ -306,10 +306,9 @@ class Matcher:
         self._wake()
 
     def _wake(self) -> None:
-        """Something has happened: ticks come often again, by what is often where a piece takes its time."""
+        """Something has changed that no report tells of: ticks come often again, by what is often here."""
         links = self._roster.links
-        piece_s = links.piece_s if links.learned else 0.0
-        self._tick_s = max(self.settings.tick_s, min(_SLOWEST_TICK * self.settings.tick_s, piece_s / _TICKS_PER_PIECE))
+        self._tick_s = max(self.settings.tick_s, links.piece_s / _TICKS_PER_PIECE if links.learned else 0.0)
 
     def _measure_anew(self) -> None:
         """What is usual has changed: everybody's slots are derived from it."""
