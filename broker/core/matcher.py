@@ -185,6 +185,7 @@ class Matcher:
             choice.serve(child)
         if len(roster.seed.serving) < roster.seed.slots:
             choice.inject()
+        self._wake()
 
     def _take_arrivals(self, child: Peer, pieces: Sequence[tuple[int, int, float]]) -> list[Lease]:
         """Note a report. Returns the leases of which a piece has come."""
@@ -263,8 +264,7 @@ class Matcher:
         if len(roster.decided) > decided:
             self._wake()
         else:
-            # Reports go on all the while, and each of them looks for work too: this is for what they miss.
-            self._tick_s = min(2 * self._tick_s, max(_SLOWEST_TICK * self.settings.tick_s, self._patience.piece_s / 2))
+            self._tick_s = min(2 * self._tick_s, max(self._tick_s, _SLOWEST_TICK * self.settings.tick_s))
 
     def next_tick(self) -> float | None:
         """When `tick` is due; None while nobody waits for anything."""
@@ -306,9 +306,10 @@ class Matcher:
         self._wake()
 
     def _wake(self) -> None:
-        """Something has changed that no report tells of: ticks come often again, by what is often here."""
+        """Something has happened: ticks come often again, by what is often where a piece takes its time."""
         links = self._roster.links
-        self._tick_s = max(self.settings.tick_s, links.piece_s / _TICKS_PER_PIECE if links.learned else 0.0)
+        piece_s = links.piece_s if links.learned else 0.0
+        self._tick_s = max(self.settings.tick_s, min(_SLOWEST_TICK * self.settings.tick_s, piece_s / _TICKS_PER_PIECE))
 
     def _measure_anew(self) -> None:
         """What is usual has changed: everybody's slots are derived from it."""
@@ -329,8 +330,10 @@ class Matcher:
     # -- questions ------------------------------------------------------------------------------------------------------
 
     def drain(self) -> list[Assignment]:
-        """What was decided since the last call and still holds, in that order. Pieces of one lease belong into one message."""
-        return self._roster.take_decided()
+        """What was decided since the last call, in that order. Pieces of one lease belong into one message."""
+        decided = self._roster.decided
+        self._roster.decided = []
+        return decided
 
     def holders(self, piece: int) -> int:
         """How many peers have the piece, verified; the seed not counted."""
