@@ -1,6 +1,7 @@
 """`supernode`: flags to a configuration, nothing decided here. Flags and defaults as Dragonfly 1.x, and `--broker-port`."""
 
 import argparse
+import ipaddress
 import os
 import sys
 from collections.abc import Sequence
@@ -89,6 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"supernode: --{name.replace('_', '-')} has no meaning here: {reason}", file=sys.stderr)
     if flags.cdn_pattern == "source":
         parser.error("--cdn-pattern source is not built: the seed is what asks the source once; use local")
+    if flags.advertise_ip:
+        try:
+            ipaddress.ip_address(flags.advertise_ip)
+        except ValueError:
+            parser.error(f"--advertise-ip must be an address of this host, as 10.0.0.10, not {flags.advertise_ip[:64]!r}")
     config = SupernodeConfig(
         home=flags.home_dir.absolute(),
         http_port=flags.port,

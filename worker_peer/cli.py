@@ -3,13 +3,14 @@
 import argparse
 import os
 import random
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from wire.ids import ByteRange, url_without_secrets
+from wire.ids import ByteRange, is_sha256_digest, url_without_secrets
 from worker_peer.host.values import Node, expand_nodes, parse_duration, parse_nodes, parse_rate
 from worker_peer.oneshot_options import OneshotOptions
 from worker_peer.properties import Properties, PropertiesError, load_properties
@@ -197,9 +198,9 @@ def _options(parser: argparse.ArgumentParser, flags: argparse.Namespace, propert
         rate=limit or 0,
         total_rate=total or 0,
         timeout_s=flags.timeout,
-        md5=flags.md5.lower() or None,
+        md5=_md5(parser, flags.md5),
         identifier=flags.identifier or None,
-        digest=flags.digest or None,
+        digest=_digest(parser, flags.digest),
         caller=flags.callsystem or ("dfdaemon" if flags.dfdaemon else ""),
         certificates=_certificates(parser, flags.cacerts),
         from_source=flags.pattern == "source",
@@ -235,6 +236,18 @@ def _without_range(
     if last and int(last) < int(first):
         parser.error(f"--header Range: {ranges[-1]!r} ends before it begins")
     return kept, ByteRange(int(first), int(last) if last else None)
+
+
+def _md5(parser: argparse.ArgumentParser, text: str) -> str | None:
+    if text and re.fullmatch(r"[0-9a-fA-F]{32}", text) is None:
+        parser.error("--md5 must be 32 hexadecimal digits, as md5sum prints them")
+    return text.lower() or None
+
+
+def _digest(parser: argparse.ArgumentParser, text: str) -> str | None:
+    if text and not is_sha256_digest(text):
+        parser.error("--digest must be sha256: and 64 lower-case hexadecimal digits")
+    return text or None
 
 
 def _name_of(parser: argparse.ArgumentParser, url: str) -> str:

@@ -20,7 +20,7 @@ from worker_peer.config import PeerConfig
 from worker_peer.content import ContentReader, SharedContent
 from worker_peer.core.arrival import Arrival
 from worker_peer.core.fetching import Done, Lost
-from worker_peer.core.session import Session, SessionSettings, SessionState
+from worker_peer.core.session import NO_SUPERNODE, Session, SessionSettings, SessionState
 from worker_peer.core.session_effects import (
     Effect,
     Fail,
@@ -171,7 +171,7 @@ class Downloads:
                 # Of an older content perhaps: readers see it when the supernode has named the same length.
                 self._share(download, file, download.session.have, known=download.session.wanted_digest is not None)
         if download.link is None and download.session.state is SessionState.REGISTERING:
-            self._happened(download, StoreRefused(code=ErrorCode.NO_SUPERNODE, message=_NO_SUPERNODE))
+            self._happened(download, StoreRefused(code=ErrorCode.NO_SUPERNODE, message=NO_SUPERNODE))
 
     def _unread(self, task: str) -> None:
         """The last reader has gone: an unfinished download stops; what came stays in the store for the next one."""
@@ -480,6 +480,3 @@ class Downloads:
             on_pieces=on_pieces,
         )
         self._happened(download, SourceEnded(digest=event.digest, code=event.code, status=event.status, message=event.message))
-
-
-_NO_SUPERNODE = "no supernode answers: check --node and that the supernode runs"

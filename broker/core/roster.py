@@ -80,8 +80,6 @@ class Roster:
         #: Pieces that the seed gave first copies of, by time: rescue looks at them later.
         self.injected: deque[tuple[float, int]] = deque()
         self.decided: list[Assignment] = []
-        #: Whether a promise was broken since `decided` was begun: something in it may not hold any more.
-        self.undone = False
         self._numbers = lease_numbers
 
     # -- questions ------------------------------------------------------------------------------------------------------
@@ -266,16 +264,6 @@ class Roster:
             self.starting.append((self.now, lease, piece))
         self.decided.append(Assignment(child.name, parent.name, lease.number, piece))
 
-    def take_decided(self) -> list[Assignment]:
-        """What was decided since the last call and still holds, in that order."""
-        decided, self.decided = self.decided, []
-        if self.undone:
-            self.undone = False
-            leases = self.leases
-            kept = dict.fromkeys(decided)
-            return [each for each in kept if each.lease in leases and each.piece in leases[each.lease].pieces]
-        return decided
-
     def keep_promise(self, lease: Lease, piece: int, bit: int) -> None:
         """The piece has come over the lease; its child fetches the lease's next one now, and may pass that on."""
         pieces = lease.pieces
@@ -334,7 +322,6 @@ class Roster:
             lease.pieces.remove(piece)
             lease.following &= ~bit
             child.promised -= 1
-            self.undone = True
             if lease.parent.is_seed:
                 self.seed_sent -= 1
             if not child.have & bit:

@@ -97,6 +97,7 @@ def test_flags_of_1x_without_a_meaning_are_taken_and_named(
         (["--por", "1"], "--por"),
         (["surplus"], "surplus"),
         (["--port"], "--port"),
+        (["--advertise-ip", "notanip"], "--advertise-ip must be an address"),
         (["--port", "65536"], "from 0 (any free one) to 65535"),
         (["--port=-1"], "from 0 (any free one) to 65535"),
         (["--broker-port", "x"], "from 0 (any free one) to 65535"),

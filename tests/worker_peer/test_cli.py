@@ -111,13 +111,13 @@ def test_defaults(asked: list[OneshotOptions], monkeypatch: pytest.MonkeyPatch, 
 def test_every_flag_is_understood(asked: list[OneshotOptions], tmp_path: Path) -> None:
     for name in ("one.pem", "two.pem", "three.pem"):
         (tmp_path / name).write_text(name)
-    line = ["--url=http://h/f", "--output=/x/y", "--locallimit=1M", "-e", "1m30s", "--md5", "ABC", "--identifier=me"]
+    line = ["--url=http://h/f", "--output=/x/y", "--locallimit=1M", "-e", "1m30s", "--md5", "AB" * 16, "--identifier=me"]
     line += [f"--cacerts={tmp_path}/one.pem,{tmp_path}/two.pem", "--cacerts", f"{tmp_path}/three.pem", "-p", "source"]
     line += ["--callsystem", "mine", "--notbs", "--insecure=true", "-b", "--console=false", "--verbose", "--home=~/h"]
     line += ["--ip=10.0.0.1", "--port=15000", "--expiretime=1h", "--alivetime=0s", "--report=/r.json", "--filter=&a&&b&"]
     line += ["--node", "[::1]:9002", "--header", "X: a:b ", "--digest", "sha256:" + "0" * 64]
     found = options(asked, *line)
-    assert (found.rate, found.timeout_s, found.md5, found.identifier) == (1 << 20, 90.0, "abc", "me")
+    assert (found.rate, found.timeout_s, found.md5, found.identifier) == (1 << 20, 90.0, "ab" * 16, "me")
     assert found.certificates == (b"one.pem", b"two.pem", b"three.pem")
     assert (found.from_source, found.back_to_source, found.insecure) == (True, False, True)
     assert (found.bar, found.verbose) == (True, True)
@@ -172,6 +172,8 @@ def test_flags_without_a_meaning_say_so_once(asked: list[OneshotOptions], capsys
         (["-u", "http://h/f", "-e", "5"], "'5' is no duration: write"),
         (["-u", "http://h/f", "-n", "a:b:c"], "is no node: write host[:port][=weight]"),
         (["-u", "http://h/f", "--header", "no colon"], "a header is Key:Value"),
+        (["-u", "http://h/f", "--md5", "0123"], "--md5 must be 32 hexadecimal digits"),
+        (["-u", "http://h/f", "--digest", "foo"], "--digest must be sha256: and 64"),
         (["-u", "http://h/f", "--header", ": value"], "a header is Key:Value"),
         (["-u", "http://h/f", "-p", "magic"], "invalid choice: 'magic'"),
         (["-u", "http://h/f", "--notbs=maybe"], "'maybe' is neither true nor false"),
@@ -210,6 +212,13 @@ def test_a_configuration_file_that_is_wrong_is_an_error(
             cli.main(arguments)
         assert caught.value.code == 1
         assert "Error: /etc/dragonfly/dfget.yml: unknown key 'x'" in capsys.readouterr().err
+
+
+def test_what_may_be_a_secret_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["-u", "http://h/f", "--header", "Bearer s3cr3t"], ["-u", "ftp://me:s3cr3t@h/f?Signature=s3cr3t"]):
+        with pytest.raises(SystemExit):
+            cli.main(wrong)
+    assert "s3cr3t" not in "".join(capsys.readouterr())
 
 
 def test_without_arguments_help_is_named(capsys: pytest.CaptureFixture[str]) -> None:

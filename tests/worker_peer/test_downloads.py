@@ -220,7 +220,7 @@ async def test_what_came_of_a_cancelled_download_is_used_by_the_next(lab: Lab) -
 async def test_without_a_supernode_it_fails_within_a_second(nodes: Nodes, tmp_path: Path) -> None:
     async with open_lab(nodes, tmp_path, supernode_patience_s=0.9, supernodes=(f"{LOOPBACK}:1",)) as lab:
         begun = time.monotonic()
-        with pytest.raises(DownloadFailed, match=r"no supernode answers: check --node") as caught:
+        with pytest.raises(DownloadFailed, match=r"no supernode answers: check the address") as caught:
             await lab.peer.open(REQUEST)
         assert time.monotonic() - begun < 2.0
         assert caught.value.code is ErrorCode.NO_SUPERNODE

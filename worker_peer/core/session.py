@@ -49,6 +49,9 @@ from worker_peer.core.session_events import (
     Tick,
 )
 
+#: For whoever asked.
+NO_SUPERNODE = "no supernode answers: check the address given as --node (supernodes: in dfdaemon.yml), and that it runs"
+
 
 class SessionState(Enum):
     """Where a download is."""
@@ -386,7 +389,7 @@ class Session:
             self._asked_at = now
             return self._register()
         if self.state is SessionState.REGISTERING:
-            return self._fail(ErrorCode.NO_SUPERNODE, "no supernode answers: check --node and that the supernode runs")
+            return self._fail(ErrorCode.NO_SUPERNODE, NO_SUPERNODE)
         return self._back_to_source()
 
     def _fail(self, code: ErrorCode, message: str, *, status: int = 0, discard: bool = False) -> list[Effect]:

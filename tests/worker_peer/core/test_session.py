@@ -33,7 +33,7 @@ from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
 from wire.messages import MAX_PIECES_PER_MESSAGE, Origin, PieceFailure, Task, TaskState
 from wire.pieces import PieceLayout
-from worker_peer.core.session import SessionState
+from worker_peer.core.session import NO_SUPERNODE, SessionState
 from worker_peer.core.session_effects import (
     Fail,
     FetchPieces,
@@ -143,7 +143,7 @@ def test_without_a_supernode_it_fails_when_patience_ends() -> None:
     play = play.at(PATIENCE_S - 0.01) >> Tick()
     play.over(SessionState.REGISTERING)
     play = play.at(PATIENCE_S) >> Tick()
-    play << Fail(code=ErrorCode.NO_SUPERNODE, message="no supernode answers: check --node and that the supernode runs")
+    play << Fail(code=ErrorCode.NO_SUPERNODE, message=NO_SUPERNODE)
     play.over(SessionState.FAILED)
     assert play.session.next_deadline() is None
 
