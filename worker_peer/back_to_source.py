@@ -61,14 +61,19 @@ async def read_missing(
             left.discard(piece)
         on_pieces(fresh)
 
+    # With no digest to find it at the end, nothing would tell that what is here and what the source has now are of two
+    # versions: then all of it is read, and what is here is compared.
+    proved = digest is not None or request.md5 is not None
+    validator = ""
     try:
         while len(left):
-            first = next(iter(left))
-            stop = next(piece for piece in _after(first, left))
+            first = next(iter(left)) if proved else 0
+            stop = next(piece for piece in _after(first, left)) if proved else file.layout.piece_count
             before = len(left)
             offset, end = first * file.layout.piece_length, stop * file.layout.piece_length
             until = end if end < file.layout.length else None
-            body = await source.open(source_request(request), offset=offset, stop=until)
+            body = await source.open(source_request(request), offset=offset, stop=until, validator=validator)
+            validator = validator or body.validator
             try:
                 await _read_run(body, file, left, stop, executor, came)
             finally:

@@ -15,7 +15,7 @@ import zmq
 from tornado.escape import json_decode
 from tornado.httpclient import AsyncHTTPClient
 
-from wire.errors import RemoteError
+from wire.errors import LocalError, RemoteError
 from wire.framing import MAX_FRAME_BYTES, from_frames, to_frames
 from wire.messages import Alive, Hello, Message, NotKnown, Refused, Welcome
 from worker_peer.host.background import Background
@@ -79,7 +79,13 @@ class BrokerLink:
 
     def send(self, message: Message) -> bool:
         """Send without waiting. False: the supernode is not there; what was said has to be said again when it is."""
-        return self._socket is not None and self._socket.send(to_frames(message)) is Sent.YES
+        try:
+            frames = to_frames(message)
+        except LocalError as error:
+            # A URL or a header longer than the protocol carries: the task goes without the supernode.
+            _log.warning("supernode %s cannot be told: %s", self.node, error)
+            return False
+        return self._socket is not None and self._socket.send(frames) is Sent.YES
 
     def close(self) -> None:
         """Hang up."""

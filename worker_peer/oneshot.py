@@ -14,7 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
-from wire.errors import ErrorCode
+from wire.errors import ErrorCode, LocalError
 from wire.ids import digest_in_url, url_without_secrets
 from wire.messages import Download, Finished, Origin, Progress
 from worker_peer.host.placement import OutputError, Placement, check_output, place_output
@@ -134,6 +134,9 @@ def _from_swarm(options: OneshotOptions) -> _Outcome:
                 raise _Failed(Reason.NONE, f"it took longer than --timeout {options.timeout_s:g}s") from None
             except NoHostPeer as error:
                 raise _Failed(Reason.DOWNLOAD, str(error)) from None
+            except LocalError as error:
+                # A URL or a header longer than the protocol carries.
+                raise _Failed(Reason.REGISTER, f"the swarm cannot be asked for it: {error}: shorten it") from None
             except KeyboardInterrupt:
                 peer.cancel()
                 raise

@@ -35,6 +35,9 @@ _PAUSE_S: Final = 0.2
 #: Sources read at the same time; more tasks wait for their turn.
 _AT_ONCE: Final = 32
 _SPOOL_CHUNK: Final = 1 << 20
+#: While a body of unannounced length is read to its end, so much of the disk stays free; it is looked at this often.
+_RESERVE_BYTES: Final = 1 << 30
+_LOOK_BYTES: Final = 64 << 20
 
 
 class _Spooled:
@@ -298,6 +301,8 @@ class _Reading:
             async for chunk in body.chunks():
                 await loop.run_in_executor(seeding._executor, spool.write, chunk)
                 length += len(chunk)
+                if length // _LOOK_BYTES > (length - len(chunk)) // _LOOK_BYTES:
+                    await loop.run_in_executor(seeding._executor, self._check_room, path, length)
             await loop.run_in_executor(seeding._executor, spool.close)
             seeding._end_body(body)
         except BaseException as error:
@@ -308,6 +313,12 @@ class _Reading:
             raise
         await body.close()
         return _Spooled(path, length, body.content_type, seeding._executor)
+
+    def _check_room(self, path: Path, length: int) -> None:
+        """Blocking. A source that never ends must not fill the disk. Raises StoreFull while there is still some room."""
+        free = self._seeding._store.free_bytes()
+        if free < _RESERVE_BYTES:
+            raise StoreFull(path, length, free)
 
     def _create(self, layout: PieceLayout) -> TaskFile:
         """Blocking."""

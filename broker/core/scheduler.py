@@ -458,6 +458,8 @@ class Scheduler:
             if needs_seed and task.asked_at is not None and now - task.asked_at > self.settings.seed_patience_s:
                 self._kill(task, ErrorCode.NO_SEED, 0, "the supernode has no seed: look into its log", now)
             if not task.members and now - task.used_at > self.settings.task_expire_s:
+                if task.seed is not None and task.state in (TaskState.PROBING, TaskState.CACHING):
+                    self._tell(task.seed, Drop(task=task.task))  # nobody waits for the rest of it
                 del self.state.tasks[task.task]
                 self._note(Notice.TASK_FORGOTTEN, task=task.task, text="nobody has asked for it for long")
 

@@ -4,6 +4,7 @@ Patterns and certificates come in compiled and read (app.py); decisions go out a
 logs and answers can say why.
 """
 
+import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -82,12 +83,20 @@ class Authority:
 def parse_authority(text: str, *, default_port: int | None = None) -> Authority | None:
     """`host:port`, `[v6]:port`, and without a port where there is a default. None: it is not one."""
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]/@?#]+))(?::([0-9]{1,5}))?", text)
-    if found is None:
+    if found is None or (found[1] and not _is_ipv6(found[1])):
         return None
     port = int(found[3]) if found[3] else default_port
     if port is None or not 0 < port <= 65535:
         return None
     return Authority((found[1] or found[2]).lower(), port)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def authority_of(url: str) -> Authority | None:

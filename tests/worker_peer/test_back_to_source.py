@@ -73,12 +73,24 @@ async def test_a_whole_content_is_read_once(site: Site, length: int) -> None:
 async def test_only_what_is_missing_is_read(site: Site) -> None:
     content = sample(5 * 4096 + 100)
     file = site.put(content, 0, 3)
-    outcome = await site.read(file)
+    outcome = await site.read(file, content.sha256)
     assert outcome == SourceOutcome(digest=content.sha256)
     assert site.told == [1, 2, 4, 5]
     assert bytes(file.read(0, len(content.data))) == content.data
     assert [asked is not None and asked.partition("-")[0] for asked in site.ranges] == ["bytes=4096", "bytes=16384"]
     file.close()
+
+
+async def test_without_a_digest_two_versions_of_a_source_are_never_mixed(site: Site) -> None:
+    content = sample(5 * 4096 + 100)
+    file = site.put(content, 0, 3)
+    site.server.pages["/file"] = Page(body=bytes(5 * 4096 + 100))
+    assert (await site.read(file)).code is ErrorCode.SOURCE_CHANGED
+    site.server.pages["/file"] = Page(body=content.data)
+    other = site.put(content, 0, 3)
+    assert await site.read(other) == SourceOutcome(digest=content.sha256)
+    assert site.ranges == [None, None]
+    other.close()
 
 
 async def test_what_is_here_is_not_read_and_still_judged(site: Site) -> None:
@@ -114,7 +126,7 @@ async def test_a_part_of_a_source_is_a_content_of_its_own(site: Site) -> None:
     part.data = whole.data[1000 : 1000 + 4096 + 50]
     file = part.file(site.store, [0])
     site.server.pages["/file"] = Page(body=whole.data)
-    outcome = await site.read(file, byte_range=ByteRange(1000, 1000 + 4096 + 49))
+    outcome = await site.read(file, part.sha256, byte_range=ByteRange(1000, 1000 + 4096 + 49))
     assert outcome == SourceOutcome(digest=part.sha256)
     assert site.ranges == [f"bytes={1000 + 4096}-{1000 + 4096 + 49}"]
     file.close()

@@ -215,7 +215,8 @@ def test_a_task_is_forgotten_when_nobody_has_asked_for_long_and_not_while_somebo
         assert made.handle(Tick(), now) == []
     for peer in ("a", SEED):
         made.handle(said(peer, Alive()), 471.0)
-    (note,) = made.handle(Tick(), 471.0)
+    dropped, note = made.handle(Tick(), 471.0)
+    assert dropped == Tell(peer=SEED, message=Drop(task=TASK)), "the seed still reads what nobody waits for"
     assert Noticed(Notice.TASK_FORGOTTEN, task=TASK).names(note)  # type: ignore[arg-type]
     assert made.state.tasks == {}
     made.validate()

@@ -124,3 +124,9 @@ def test_where_a_url_leads() -> None:
     assert authority_of("ftp://r.test/") is None
     assert authority_of("/v2/") is None
     assert str(Authority("::1", 80)) == "[::1]:80"
+
+
+@pytest.mark.parametrize("text", ["[1.2]:80", "[:%]:80", "[zz::1]:80", "[]:80"])
+def test_what_stands_in_brackets_is_an_ipv6_address_or_nothing(text: str) -> None:
+    assert parse_authority(text) is None
+    assert authority_of(f"http://{text}/p2p") is None
