@@ -1,18 +1,24 @@
 """The composition root: what a peer calls itself, where it says it is, and what it tells when it is built in vain."""
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from tests.worker_peer.parts import LOOPBACK, Nodes, until
+from tests.support.source_server import Page, SourceServer
+from tests.worker_peer.parts import LOOPBACK, Nodes, sample, until
 from tests.worker_peer.whole_peer import open_lab
-from wire.messages import Alive, Drop, Fetch, Hello, Origin, Role, SeedFailed
+from wire.errors import ErrorCode
+from wire.messages import Alive, Drop, Fetch, Hello, Origin, Role, Seeded, SeedFailed
+from wire.pieces import layout_for
 from worker_peer import app
 from worker_peer.app import open_peer, own_address, tune_allocator
 from worker_peer.config import PeerConfig
+from worker_peer.core.fetching import Done, Lost
 from worker_peer.host.clock import SystemClock
+from worker_peer.host.store import Store
 
 
 async def test_a_peer_says_who_and_where_it_is(nodes: Nodes, tmp_path: Path) -> None:
@@ -48,6 +54,46 @@ async def test_a_seed_reads_sources_and_drops_what_it_is_told_to(nodes: Nodes, t
         assert lab.peer.seeding is not None
         lab.peer.seeding._ended_bytes = 9
         await until(lambda: lab.supernode.alive and lab.supernode.alive[-1] == Alive(received=(9, 0, 0, 0)), "it is told")
+
+
+async def test_a_seed_whose_file_is_cut_off_says_so_as_soon_as_it_is_asked_for_it(nodes: Nodes, tmp_path: Path) -> None:
+    content = sample(300_000, layout_for(300_000).piece_length, layout_for(300_000).block_length)
+    async with SourceServer() as source, open_lab(nodes, tmp_path, role=Role.SEED) as lab:
+        await lab.hears(Hello)
+        source.pages["/file"] = Page(body=content.data)
+        lab.supernode.say(Fetch(task=content.task, url=source.url("/file")))
+        seeded = await lab.hears(Seeded)
+        while seeded.digest is None:
+            seeded = await lab.hears(Seeded)
+        child = nodes.node("child")
+        child.share(content)
+        endpoint = f"tcp://{LOOPBACK}:{lab.peer.exchange.data_port}"
+        child.exchange.fetch(content.task, 1, lab.peer.peer_id, endpoint, "", content.wanted(0))
+        await child.told.until(Done)
+        with next((tmp_path / "home" / "data").glob("*/*/content")).open("r+b") as file:
+            file.truncate(100)
+        child.exchange.fetch(content.task, 2, lab.peer.peer_id, endpoint, "", content.wanted(1))
+        failed = await lab.hears(SeedFailed)
+        assert (failed.task, failed.code) == (content.task, ErrorCode.INTERNAL)
+        await until(lambda: lab.peer.store.tasks() == [], "it is deleted")
+        await child.told.until(Lost)
+
+
+async def test_the_janitor_deletes_what_an_earlier_run_left_too_long_ago(
+    nodes: Nodes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, old, young = Store(tmp_path / "home" / "data"), sample(4096), sample(4096)
+    young.task = "8" * 64
+    for each in (old, young):
+        each.file(store).close()
+    for path in (tmp_path / "home" / "data" / old.task[:3] / old.task).iterdir():
+        os.utime(path, (1e9, 1e9))
+    caplog.set_level("INFO")
+    async with open_lab(nodes, tmp_path, expire_s=3600.0) as lab:
+        await until(lambda: lab.peer.store.tasks() == [young.task], "the old one is deleted")
+        await until(lambda: f"task {old.task[:16]} has not been used for 3600 s: deleted" in caplog.text, "it is told")
+        assert await lab.peer.downloads.expire(3600.0) == []
+    assert store.tasks() == [young.task]
 
 
 async def test_a_port_that_is_taken_and_a_home_that_is_used_are_told(nodes: Nodes, tmp_path: Path) -> None:

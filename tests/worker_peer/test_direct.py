@@ -1,7 +1,10 @@
 """Straight from the source to the output: whole and right, or the output is as it was."""
 
+import asyncio
 import hashlib
 import os
+import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -118,4 +121,35 @@ async def test_a_full_disk_says_so(source: SourceServer, tmp_path: Path, monkeyp
     with pytest.raises(OutputUnwritable, match="No space left on device: free some space, or choose another --output"):
         await download(source, tmp_path / "file")
     monkeypatch.undo()
+    assert left_in(tmp_path) == []
+
+
+async def test_who_gives_up_in_the_middle_of_a_write_waits_for_it_and_leaves_nothing(
+    source: SourceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A descriptor that is closed under a thread may be another file by then."""
+    writing, go_on = threading.Event(), threading.Event()
+    written: list[int] = []
+    original = os.write
+
+    def slow(descriptor: int, data: memoryview) -> int:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return original(descriptor, data)  # the loop's own way to wake itself
+        writing.set()
+        assert go_on.wait(20)
+        written.append(original(descriptor, data))
+        return written[-1]
+
+    monkeypatch.setattr("worker_peer.direct.os.write", slow)
+    downloading = asyncio.ensure_future(download(source, tmp_path / "file"))
+    assert await asyncio.to_thread(writing.wait, 20)
+    downloading.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not downloading.done()
+    assert len(left_in(tmp_path)) == 1
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await downloading
+    assert len(written) >= 1, "the write went on in a file that was open"
     assert left_in(tmp_path) == []

@@ -102,6 +102,7 @@ async def test_an_idle_connection_is_closed_and_made_again(nodes: Nodes) -> None
     assert list(links) == ["parent"]
     await child.pass_time(2.5)
     await until(lambda: not links, "the connection is closed")
+    assert child.exchange.received_bytes == {}, "its bytes are forgotten with it"
     child.fetch(content, parent, 1)
     await child.told.until(Done, 2)
 

@@ -15,6 +15,7 @@ from wire.errors import ErrorCode
 from wire.messages import MAX_PIECES_PER_MESSAGE, Drop, Fetch, Message, NotKnown, Seeded, SeedFailed
 from wire.pieces import MIB, PieceLayout, layout_for
 from worker_peer.core.fetching import Done, Lost
+from worker_peer.exchange import StoreBroke
 from worker_peer.host.background import Background
 from worker_peer.host.source import SourceReader
 from worker_peer.host.store import Store
@@ -419,6 +420,51 @@ async def test_a_task_dropped_while_it_is_read_stops_the_reading(seed: Seed) -> 
     assert Store(seed.folder / "data").tasks() == []
     page.go_on.set()
     assert seed.words.lasts == []
+
+
+async def test_a_content_that_can_no_longer_be_read_is_told_deleted_and_read_anew(seed: Seed, nodes: Nodes) -> None:
+    content = content_of(2 * PIECE)
+    seed.source(content, etag='"1"')
+    seed.asked(content)
+    await seed.words.ended()
+    path = next((seed.folder / "data").glob("*/*/content"))
+    with path.open("r+b") as file:
+        file.truncate(100)
+    child = nodes.node("child")
+    child.share(content)
+    child.fetch(content, seed.node, 0)
+    (broke,) = await seed.node.told.until(StoreBroke)
+    seed.seeding.broke(seed.words, broke.task, broke.message)  # type: ignore[arg-type]
+    last = await seed.words.ended(2)
+    assert isinstance(last, SeedFailed)
+    assert (last.task, last.code, last.source_bytes) == (content.task, ErrorCode.INTERNAL, 2 * PIECE)
+    assert "cut off after 100 bytes" in last.message
+    await until(lambda: len(seed.background) == 0, "it is deleted")
+    assert Store(seed.folder / "data").tasks() == []
+    seed.asked(content)
+    last = await seed.words.ended(3)
+    assert isinstance(last, Seeded)
+    assert (last.digest, last.source_bytes) == (content.sha256, 4 * PIECE)
+    assert seed.server.requests[1].header("If-None-Match") is None, "nothing is here to compare"
+    await assert_served(seed, nodes, content)
+
+
+async def test_a_content_that_breaks_while_it_is_read_stops_the_reading(seed: Seed) -> None:
+    content = content_of(2 * PIECE)
+    page = seed.source(content, holds_after=PIECE)
+    seed.asked(content)
+    await until(lambda: seed.words.pieces == [0], "a piece is told")
+    seed.seeding.broke(seed.words, content.task, "gone " * 1000)  # type: ignore[arg-type]
+    await until(lambda: len(seed.background) == 0, "nothing runs any more")
+    (last,) = seed.words.lasts
+    assert isinstance(last, SeedFailed)
+    assert len(last.message) == 1000
+    assert Store(seed.folder / "data").tasks() == []
+    page.go_on.set()
+    seed.asked(content)
+    last = await seed.words.ended(2)
+    assert isinstance(last, Seeded)
+    assert last.digest == content.sha256
 
 
 async def test_what_is_not_for_a_seed_is_ignored(seed: Seed) -> None:

@@ -216,8 +216,7 @@ class Session:
             # The next supernode's seed may have read another content: pieces by its digests would lie beside older ones.
             # Those that are only granted so far come by its digests too.
             began = bool(self.promised or self._waiting or (self.have is not None and len(self.have)))
-            self._must_check = self._must_check or (bool(self._run) and began)
-            self._run = run
+            self._must_check, self._run = self._must_check or began, run
         self._supernode_up, self._asked_at, self._answered = True, now, False
         if self.state is SessionState.OPENING:
             return []

@@ -127,7 +127,8 @@ def wanted_range(byte_range: ByteRange | None, offset: int, stop: int | None = N
     first = byte_range.first + offset
     if byte_range.last is not None and first > byte_range.last:
         raise ValueError(f"offset {offset} lies past the end of {byte_range.header()}")
-    return ByteRange(first, byte_range.last if stop is None else byte_range.first + stop - 1)
+    ends = [last for last in (byte_range.last, None if stop is None else byte_range.first + stop - 1) if last is not None]
+    return ByteRange(first, min(ends, default=None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,10 @@ class SessionMachine(RuleBasedStateMachine):
         self.ends: list[Finish | Fail] = []
         self.lease_number = 0
         self.opened = False
+        #: The supernode's run; whether pieces that count are of this peer's earlier run, or of two of supernodes; whether
+        #: the whole was digested.
+        self.run = ""
+        self.resumed = self.mixed = self.digested = False
 
     def happens(self, event: Event) -> None:
         was_failed = self.session.state is SessionState.FAILED
@@ -68,7 +72,8 @@ class SessionMachine(RuleBasedStateMachine):
         match effect:
             case PrepareFile():
                 assert self.preparing is None, "one file at a time"
-                self.preparing, self.disk = effect, PieceSet(effect.layout.piece_count)
+                self.preparing, self.disk, self.resumed = effect, PieceSet(effect.layout.piece_count), False
+                self.mixed = False
                 self.fetching.clear()
             case FetchPieces():
                 assert len(effect.pieces) == len(effect.digests)
@@ -108,6 +113,7 @@ class SessionMachine(RuleBasedStateMachine):
             digest = self.session.wanted_digest  # the task is the digest's own
         held = PieceSet.of(layout.piece_count, here)
         self.disk = held.copy()
+        self.resumed = bool(here) and self.session.wanted_digest is not None and digest is None
         found = {piece: blocks(piece, content) for piece in here}
         self.happens(StoreOpened(layout=layout, have=held, piece_digests=found, digest=digest))
 
@@ -126,9 +132,13 @@ class SessionMachine(RuleBasedStateMachine):
 
     # -- supernodes -----------------------------------------------------------------------------------------------------
 
-    @rule(up=st.booleans())
-    def supernode(self, up: bool) -> None:
-        self.happens(SupernodeUp() if up else SupernodeDown())
+    @rule(up=st.booleans(), run=st.sampled_from(("run-1", "run-2")))
+    def supernode(self, up: bool, run: str) -> None:
+        if up:
+            began = bool(self.fetching) or (self.session.have is not None and len(self.session.have) > 0)
+            self.mixed = self.mixed or (self.run not in ("", run) and began and not self.ends)
+            self.run = run
+        self.happens(SupernodeUp(run) if up else SupernodeDown())
 
     @rule(layout=layouts, digest=digests, known=st.booleans())
     def told(self, layout: PieceLayout, digest: str | None, known: bool) -> None:
@@ -187,6 +197,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.disk.add(piece)
             self.happens(PieceCame(piece=piece))
         else:
+            self.digested = True
             self.happens(SourceEnded(digest=DIGESTS[0]))
 
     @rule(seconds=st.sampled_from((0.1, 1.0, 3.0, 6.0)))
@@ -216,6 +227,8 @@ class SessionMachine(RuleBasedStateMachine):
             assert finishes[0].digest == self.session.verdict
         if failures:
             assert self.session.state is SessionState.FAILED
+        if finishes and (self.resumed or self.mixed):
+            assert self.digested, "pieces of two origins are believed by one's word"
 
     @invariant()
     def promises_are_kept_by_somebody(self) -> None:

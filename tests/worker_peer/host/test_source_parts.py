@@ -84,3 +84,69 @@ async def test_a_range_outside_of_the_content(server: SourceServer, reader: Sour
     server.pages["/file"] = Page(body=b"short")
     error = await fail(reader, server.url("/file"), byte_range=ByteRange(10, 19))
     assert (error.code, error.status) == (ErrorCode.SOURCE_ERROR, 416)
+
+
+@pytest.mark.parametrize(
+    ("byte_range", "offset", "stop", "span", "asked"),
+    [
+        (None, 100, 200, (100, 200), "bytes=100-199"),
+        (None, 0, 200, (0, 200), "bytes=0-199"),
+        (ByteRange(1000, 1999), 10, 20, (1010, 1020), "bytes=1010-1019"),
+        (ByteRange(1000, 1999), 10, 5000, (1010, 2000), "bytes=1010-1999"),
+        (ByteRange(1000, None), 0, 1, (1000, 1001), "bytes=1000-1000"),
+    ],
+)
+async def test_a_part_of_the_content_up_to_where_it_is_wanted(
+    server: SourceServer,
+    reader: SourceReader,
+    byte_range: ByteRange | None,
+    offset: int,
+    stop: int,
+    span: tuple[int, int],
+    asked: str,
+) -> None:
+    server.pages["/file"] = Page(body=CONTENT)
+    body = await reader.open(SourceRequest(url=server.url("/file"), byte_range=byte_range), offset=offset, stop=stop)
+    assert body.offset == offset
+    assert await read(body) == CONTENT[slice(*span)]
+    [request] = server.requests
+    assert request.header("Range") == asked
+    assert server.body_bytes == span[1] - span[0]
+
+
+@pytest.mark.parametrize(
+    ("validator", "header"),
+    [
+        ('"one"', "If-None-Match"),
+        ('W/"one"', "If-None-Match"),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", "If-Modified-Since"),
+    ],
+)
+async def test_whether_the_content_is_the_same_costs_no_body(
+    server: SourceServer, reader: SourceReader, validator: str, header: str
+) -> None:
+    server.pages["/file"] = Page(status=304)
+    request = SourceRequest(url=server.url("/file"))
+    assert await reader.is_current(request, validator)
+    assert server.requests[0].header(header) == validator
+    assert server.requests[0].header("If-Range") is None
+    assert server.body_bytes == 0
+    server.pages["/file"] = Page(body=CONTENT)
+    assert not await reader.is_current(request, validator)
+
+
+async def test_whether_a_part_is_the_same(server: SourceServer, reader: SourceReader) -> None:
+    server.pages["/file"] = Page(body=CONTENT)
+    request = SourceRequest(url=server.url("/file"), byte_range=ByteRange(10, 19))
+    assert not await reader.is_current(request, '"one"')
+    assert server.requests[0].header("Range") == "bytes=10-19"
+    server.pages["/file"] = Page(status=304)
+    assert await reader.is_current(request, '"one"')
+
+
+async def test_a_content_that_is_gone_is_neither_the_same_nor_another(server: SourceServer, reader: SourceReader) -> None:
+    server.pages["/file"] = Page(status=404)
+    with pytest.raises(SourceError) as caught:
+        await reader.is_current(SourceRequest(url=server.url("/file?Signature=s3cret")), '"one"')
+    assert (caught.value.code, caught.value.status) == (ErrorCode.SOURCE_NOT_FOUND, 404)
+    assert "s3cret" not in str(caught.value)

@@ -139,6 +139,10 @@ def test_the_range_to_ask_for() -> None:
     assert wanted_range(ByteRange(10, 19), 0) == ByteRange(10, 19)
     assert wanted_range(ByteRange(10, 19), 9) == ByteRange(19, 19)
     assert wanted_range(ByteRange(10, None), 5) == ByteRange(15, None)
+    assert wanted_range(None, 0, 7) == ByteRange(0, 6)
+    assert wanted_range(ByteRange(10, None), 5, 7) == ByteRange(15, 16)
+    assert wanted_range(ByteRange(10, 19), 5, 7) == ByteRange(15, 16)
+    assert wanted_range(ByteRange(10, 19), 5, 70) == ByteRange(15, 19)
     with pytest.raises(ValueError, match="past the end"):
         wanted_range(ByteRange(10, 19), 10)
 
