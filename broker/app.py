@@ -20,6 +20,7 @@ from broker.router import Router
 from broker.seed import SeedProcess
 from worker_peer.host.background import Background
 from worker_peer.host.clock import SystemClock
+from worker_peer.host.values import bracketed
 
 _log = logging.getLogger("supernode")
 
@@ -80,7 +81,7 @@ class Supernode:
             home=self.config.home / "repo",
             ip=self.ip,
             port=self.config.download_port,
-            supernode=f"{_bracketed(self.ip)}:{self.http_port}",
+            supernode=f"{bracketed(self.ip)}:{self.http_port}",
             upload_rate=self.config.upload_rate,
             source_rate=self.config.source_rate,
             verbose=self.config.debug,
@@ -91,7 +92,7 @@ class Supernode:
     def _endpoint(self, asked_as: str) -> str:
         """Where the broker is, by the name that the asker used for this host: it reaches us by that one."""
         host = asked_as.strip("[]") or self.ip
-        return f"tcp://{_bracketed(host)}:{self.router.port}"
+        return f"tcp://{bracketed(host)}:{self.router.port}"
 
     def _seed_ended(self) -> None:
         from broker.core.events import PeerGone
@@ -119,10 +120,6 @@ class Supernode:
         self._context.destroy(linger=0)
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
 def _listening(ip: str) -> str:
     """A loopback address is listened on alone; any other one may be reached by more addresses of this host."""
     return ip if ip.startswith("127.") or ip == "::1" else "*"
@@ -139,8 +136,8 @@ async def run(config: SupernodeConfig) -> int:
         config.home.mkdir(parents=True, exist_ok=True)
         supernode = Supernode(config)
         await supernode.ready()
-        seed = f"tcp://{_bracketed(supernode.ip)}:{supernode.seed.port}" if supernode.seed is not None else "none"
-        host = _bracketed(supernode.ip)
+        seed = f"tcp://{bracketed(supernode.ip)}:{supernode.seed.port}" if supernode.seed is not None else "none"
+        host = bracketed(supernode.ip)
         line = f"supernode ready: http://{host}:{supernode.http_port}, broker tcp://{host}:{supernode.router.port}, seed {seed}"
         print(line, flush=True)
         _log.info("%s", line)

@@ -5,12 +5,11 @@ import ipaddress
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn
 
 from broker.config import SupernodeConfig
 from broker.own_address import first_address
+from worker_peer.host.command_line import CommandParser, software_version, typed
 from worker_peer.host.values import parse_duration, parse_rate
 
 #: Flags of 1.x without a meaning here, and why. Given, each is named once.
@@ -27,30 +26,6 @@ _WITHOUT_MEANING = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(1, f"Error: {message}\n")
-
-
-def _version() -> str:
-    try:
-        return version("damselfly")
-    except PackageNotFoundError:
-        return "0"
-
-
-def _typed(parse: Any, name: str) -> Any:
-    def read(text: str) -> Any:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    read.__name__ = name
-    return read
-
-
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise ValueError(f"a port is a number from 0 (any free one) to 65535, not {text[:20]!r}")
@@ -58,8 +33,8 @@ def _port(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="supernode", allow_abbrev=False, description="The broker of a swarm, and its seed.")
-    port, rate, duration = _typed(_port, "port"), _typed(parse_rate, "rate"), _typed(parse_duration, "duration")
+    parser = CommandParser(prog="supernode", allow_abbrev=False, description="The broker of a swarm, and its seed.")
+    port, rate, duration = typed(_port, "port"), typed(parse_rate, "rate"), typed(parse_duration, "duration")
     add = parser.add_argument
     add("--port", type=port, default=8002, help="HTTP: what peers' --node names (default 8002; 0: any free one)")
     add("--broker-port", type=port, default=8003, help="ZeroMQ ROUTER (default 8003; 0: any free one)")
@@ -81,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The `supernode` command. Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["version"]:
-        print(f"supernode version:{_version()}")
+        print(f"supernode version:{software_version()}")
         return 0
     parser = _parser()
     flags = parser.parse_args(given)
@@ -106,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task_expire_s=flags.task_expire_time,
         debug=flags.debug,
         json_log=flags.json_log,
-        version=_version(),
+        version=software_version(),
     )
     return _run(config)
 

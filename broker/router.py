@@ -21,6 +21,7 @@ from wire.messages import Hello, Message, NotKnown, Refused, Welcome
 from wire.version import PROTOCOL
 from worker_peer.host.clock import Clock
 from worker_peer.host.loop_socket import LoopSocket, Sent
+from worker_peer.host.values import bracketed
 
 _log = logging.getLogger("broker")
 
@@ -72,7 +73,7 @@ class Router:
         router.setsockopt(zmq.BACKLOG, 4096)
         router.setsockopt(zmq.HEARTBEAT_IVL, 2000)
         router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10_000)
-        host = f"[{bind_ip}]" if ":" in bind_ip else bind_ip
+        host = bracketed(bind_ip)
         try:
             router.bind(f"tcp://{host}:{port or '*'}")
         except zmq.ZMQError as error:

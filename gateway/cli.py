@@ -13,7 +13,9 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
+
+from worker_peer.host.command_line import CommandParser
 
 if TYPE_CHECKING:
     from gateway.config import GatewayConfig
@@ -39,16 +41,8 @@ _VALUES: Final = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with 1.x's exit code for a wrong command line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(1, f"Error: {message}\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         prog="dfdaemon",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
@@ -62,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, about in _VALUES:
         parser.add_argument(f"--{name}", metavar="VALUE", help=about)
     parser.add_argument("--log-format", dest="log_format", metavar="FORMAT", help="classic (default) or json")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=CommandParser)
     commands.add_parser("version", allow_abbrev=False, help="print the release")
     config = commands.add_parser("config", allow_abbrev=False, help="about the configuration")
     config.add_argument("what", choices=["default"], help="default: print every key with its default, as YAML")

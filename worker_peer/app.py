@@ -25,6 +25,7 @@ from worker_peer.host.limits import TokenBucket
 from worker_peer.host.logs import PieceLog
 from worker_peer.host.source import SourceReader
 from worker_peer.host.store import Store
+from worker_peer.host.values import bracketed
 from worker_peer.seeding import Seeding
 from worker_peer.supernodes import Supernodes
 
@@ -147,7 +148,7 @@ class PeerProcess:
     # -- what the parts tell each other ---------------------------------------------------------------------------------
 
     def _hello(self) -> Hello:
-        host = f"[{self.ip}]" if ":" in self.ip else self.ip
+        host = bracketed(self.ip)
         return Hello(
             protocol=PROTOCOL,
             peer=self.peer_id,

@@ -6,11 +6,10 @@ import random
 import re
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn
 
 from wire.ids import ByteRange, is_sha256_digest, url_without_secrets
+from worker_peer.host.command_line import CommandParser, software_version, typed
 from worker_peer.host.values import Node, expand_nodes, parse_duration, parse_nodes, parse_rate
 from worker_peer.oneshot_options import OneshotOptions
 from worker_peer.properties import Properties, PropertiesError, load_properties
@@ -26,22 +25,6 @@ _WITHOUT_MEANING = {
 }
 
 
-def software_version() -> str:
-    """The installed release, `0` when it runs from a tree that is not installed."""
-    try:
-        return version("damselfly")
-    except PackageNotFoundError:
-        return "0"
-
-
-class _Parser(argparse.ArgumentParser):
-    """1.x exits with 1 for wrong arguments, where argparse would with 2."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(1, f"Error: {message}\n")
-
-
 def _switch(text: str) -> bool:
     """Go's spelling of a boolean flag's value."""
     if text.lower() in ("1", "t", "true"):
@@ -49,19 +32,6 @@ def _switch(text: str) -> bool:
     if text.lower() in ("0", "f", "false"):
         return False
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-
-
-def _typed(parse: Any, name: str) -> Any:
-    """A value syntax as an argparse type, with its own words for what is wrong."""
-
-    def read(text: str) -> Any:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    read.__name__ = name
-    return read
 
 
 def _flag(parser: argparse.ArgumentParser, *names: str, help: str) -> None:
@@ -76,8 +46,8 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _oneshot_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="dfget", allow_abbrev=False, description="Download one file through the swarm.")
-    rate, duration = _typed(parse_rate, "rate"), _typed(parse_duration, "duration")
+    parser = CommandParser(prog="dfget", allow_abbrev=False, description="Download one file through the swarm.")
+    rate, duration = typed(parse_rate, "rate"), typed(parse_duration, "duration")
     add = parser.add_argument
     add("-u", "--url", default="", help="http or https URL of the file")
     add("-o", "--output", default="", help="where to put it (default: the URL's last part, here)")
@@ -92,8 +62,8 @@ def _oneshot_parser() -> argparse.ArgumentParser:
     add("--cacerts", action="append", default=[], help="PEM files: the only roots for the source's certificate")
     add("-p", "--pattern", choices=("p2p", "cdn", "source"), default="p2p", help="source: straight from the source")
     add("-f", "--filter", default="", help="query keys that do not count, as Expires&Signature")
-    add("--header", action="append", default=[], type=_typed(_header, "header"), help="Key:Value for the source; repeatable")
-    add("-n", "--node", type=_typed(parse_nodes, "node"), default=None, help="supernodes: host[:port][=weight],...")
+    add("--header", action="append", default=[], type=typed(_header, "header"), help="Key:Value for the source; repeatable")
+    add("-n", "--node", type=typed(parse_nodes, "node"), default=None, help="supernodes: host[:port][=weight],...")
     _flag(parser, "--notbs", help="never go back to the source")
     _flag(parser, "--dfdaemon", help="marks dfdaemon as the caller")
     _flag(parser, "--insecure", help="do not verify the source's certificate")
@@ -111,13 +81,13 @@ def _oneshot_parser() -> argparse.ArgumentParser:
 
 
 def _server_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="dfget server", allow_abbrev=False, description="Run this host's peer in the foreground.")
-    rate, duration = _typed(parse_rate, "rate"), _typed(parse_duration, "duration")
+    parser = CommandParser(prog="dfget server", allow_abbrev=False, description="Run this host's peer in the foreground.")
+    rate, duration = typed(parse_rate, "rate"), typed(parse_duration, "duration")
     add = parser.add_argument
     add("--home", type=Path, default=None, help="folder of contents and logs (default: $HOME/.small-dragonfly)")
     add("--data", default="", help="accepted, without meaning: contents are in <home>/data")
     add("--meta", default="", help="accepted, without meaning: the control socket is in <home>/meta")
-    add("-n", "--node", type=_typed(parse_nodes, "node"), default=None, help="supernodes: host[:port][=weight],...")
+    add("-n", "--node", type=typed(parse_nodes, "node"), default=None, help="supernodes: host[:port][=weight],...")
     add("--ip", default="", help="address that other peers reach this host by")
     add("--port", type=int, default=0, help="port that serves pieces; 0: any free one")
     add("--totallimit", type=rate, default=None, help="bytes per second of all downloads of this host; 0: not limited")

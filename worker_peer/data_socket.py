@@ -7,6 +7,7 @@ import zmq
 
 from wire.errors import RemoteError
 from wire.framing import MAX_FRAME_BYTES, Received, from_frames
+from worker_peer.host.values import bracketed
 
 #: Frames that may wait for one child in ZeroMQ; a child within its credit never has more.
 _SEND_HWM: Final = 1024
@@ -29,8 +30,7 @@ def prepare(socket: zmq.Socket[bytes]) -> None:
 
 def bind(socket: zmq.Socket[bytes], ip: str, port: int) -> int:
     """Bind to a port, 0: any free one. Returns the port. Raises ZMQError."""
-    host = f"[{ip}]" if ":" in ip else ip
-    socket.bind(f"tcp://{host}:{port or '*'}")
+    socket.bind(f"tcp://{bracketed(ip)}:{port or '*'}")
     return int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from wire.errors import ErrorCode, LocalError
 from wire.ids import digest_in_url, url_without_secrets
 from wire.messages import Download, Finished, Origin, Progress
+from worker_peer.host.command_line import software_version
 from worker_peer.host.placement import OutputError, Placement, check_output, place_output
 from worker_peer.host.source import SourceError
 from worker_peer.host.values import format_rate
@@ -69,8 +70,6 @@ def run_oneshot(options: OneshotOptions) -> int:
     began, began_at = time.time(), time.monotonic()
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
     _say(f"--{stamp}--  {url_without_secrets(options.url)}")
-    from worker_peer.cli import software_version
-
     _say(f"dfget version:{software_version()}")
     _say(f"workspace:{options.home}")
     _say(f"sign:{os.getpid()}-{began:.3f}")

@@ -15,9 +15,3 @@ def make_content(path: Path, size: int) -> str:
             digest.update(chunk)
             left -= len(chunk)
     return digest.hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """A file's sha256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from scripts.benchmark.content import make_content, sha256_of
+from scripts.benchmark.content import make_content
 from scripts.benchmark.nginx import start_nginx
+from scripts.demonstration.content import sha256_of
 from scripts.demonstration.processes import Processes
 from scripts.demonstration.swarm import LOOPBACK, Supernode, Swarm, program
 from wire.messages import Download, Finished

@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.benchmark.content import make_content, sha256_of
+from scripts.benchmark.content import make_content
 from scripts.benchmark.lab import LabHost, lab
 from scripts.benchmark.nginx import start_nginx
+from scripts.demonstration.content import sha256_of
 from scripts.demonstration.processes import Processes
 from scripts.demonstration.swarm import program
 from wire.messages import Download, Finished

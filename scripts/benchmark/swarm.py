@@ -14,9 +14,10 @@ from typing import Any
 
 import psutil
 
-from scripts.benchmark.content import make_content, sha256_of
+from scripts.benchmark.content import make_content
 from scripts.benchmark.lab import PAYLOAD_SHARE, LabHost, lab
 from scripts.benchmark.nginx import start_nginx
+from scripts.demonstration.content import sha256_of
 from scripts.demonstration.processes import Processes, RunningProcess
 from scripts.demonstration.swarm import program
 from wire.messages import Download, Finished, Origin

@@ -7,6 +7,7 @@ import pytest
 
 from broker import cli
 from broker.config import SupernodeConfig
+from worker_peer.host import command_line
 
 
 @pytest.fixture
@@ -34,7 +35,8 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_without_flags_it_is_1x_s_supernode(started: list[SupernodeConfig]) -> None:
     assert cli.main([]) == 0
     (config,) = started
-    assert config == SupernodeConfig(home=Path("/home/admin/supernode"), advertise_ip="10.9.8.7", version=cli._version())
+    version = command_line.software_version()
+    assert config == SupernodeConfig(home=Path("/home/admin/supernode"), advertise_ip="10.9.8.7", version=version)
 
 
 def test_every_flag_reaches_its_value(started: list[SupernodeConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +56,7 @@ def test_every_flag_reaches_its_value(started: list[SupernodeConfig], tmp_path: 
             task_expire_s=210.0,
             debug=True,
             json_log=True,
-            version=cli._version(),
+            version=command_line.software_version(),
         )
     ]
 
@@ -68,8 +70,8 @@ def test_a_release_that_is_not_installed_has_version_0(monkeypatch: pytest.Monke
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(cli, "version", missing)
-    assert cli._version() == "0"
+    monkeypatch.setattr(command_line, "version", missing)
+    assert command_line.software_version() == "0"
 
 
 def test_it_reads_the_process_s_own_arguments(started: list[SupernodeConfig], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from wire.ids import ByteRange
 from wire.messages import Role
 from worker_peer import cli, oneshot, serve
 from worker_peer.config import PeerConfig
+from worker_peer.host import command_line
 from worker_peer.host.values import Node
 from worker_peer.oneshot_options import OneshotOptions
 from worker_peer.properties import Properties, PropertiesError
@@ -228,7 +229,7 @@ def test_without_arguments_help_is_named(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_version_help_and_document(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main(["version"]) == 0
-    assert capsys.readouterr().out == f"dfget version:{cli.software_version()}\n"
+    assert capsys.readouterr().out == f"dfget version:{command_line.software_version()}\n"
     assert cli.main(["help"]) == 0
     assert "--locallimit" in capsys.readouterr().out
     assert cli.main(["gen-doc"]) == 0
@@ -240,8 +241,8 @@ def test_version_help_and_document(capsys: pytest.CaptureFixture[str], monkeypat
     def missing(_: str) -> str:
         raise PackageNotFoundError
 
-    monkeypatch.setattr(cli, "version", missing)
-    assert cli.software_version() == "0"
+    monkeypatch.setattr(command_line, "version", missing)
+    assert command_line.software_version() == "0"
 
 
 def test_the_arguments_of_the_process_are_taken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,11 +117,8 @@ class Fetching:
 
     # -- what the supernode grants --------------------------------------------------------------------------------------
 
-    def lease(
-        self, task: str, lease: int, parent: str, layout: PieceLayout, wanted: list[tuple[int, bytes]], now: float
-    ) -> list[Fate]:
+    def lease(self, task: str, lease: int, parent: str, layout: PieceLayout, wanted: list[tuple[int, bytes]], now: float) -> None:
         """Fetch pieces (number, digests of its blocks) from a parent. A piece that is on its way from another one moves."""
-        fates: list[Fate] = []
         at = self._parents.get(parent)
         if at is None:
             at = self._parents[parent] = _Parent(parent, Path(now), heard_at=now)
@@ -137,7 +134,6 @@ class Fetching:
             job = Job(task, lease, piece, parent, layout, digests, layout.block_count(piece))
             self._jobs[task, piece] = job
             at.jobs.append(job)
-        return fates
 
     def drop_task(self, task: str) -> None:
         """Nobody wants the task any more."""

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from wire.errors import ErrorCode
 from wire.ids import ByteRange, url_without_secrets
+from worker_peer.host.values import bracketed
 
 HeaderPairs: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -76,7 +77,7 @@ def target_of(url: str) -> Target:
     scheme = parts.scheme.lower()
     if scheme not in ("http", "https") or not host or " " in host:
         raise _no_url("it is no http:// or https:// URL with a host")
-    authority = f"[{host}]" if ":" in host else host
+    authority = bracketed(host)
     authority += f":{port}" if port is not None else ""
     rest = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     rest = quote(rest, safe=_URL_CHARACTERS, errors="surrogateescape")

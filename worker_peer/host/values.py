@@ -99,7 +99,12 @@ class Node:
     @property
     def endpoint(self) -> str:
         """`host:port`, an IPv6 address in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands before a port: an IPv6 address in brackets (RFC 3986 §3.2.2), everything else as it is."""
+    return f"[{host}]" if ":" in host else host
 
 
 def parse_nodes(text: str) -> list[Node]:

@@ -44,7 +44,7 @@ class FetchingMachine(RuleBasedStateMachine):
             if (task, piece) not in self.granted:
                 self.stored[task, piece] = set()
             self.granted[task, piece] = self.number
-        self.settle(self.fetching.lease(task, self.number, parent, LAYOUT, wanted, self.now))
+        self.fetching.lease(task, self.number, parent, LAYOUT, wanted, self.now)
 
     @rule()
     def ask(self) -> None:
