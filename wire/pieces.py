@@ -9,7 +9,7 @@ MIB: Final = 1 << 20
 DIGEST_BYTES: Final = 32
 MIN_PIECE_BYTES: Final = MIB // 4
 MAX_PIECE_BYTES: Final = 16 * MIB
-MIN_BLOCK_BYTES: Final = MIB // 16
+MIN_BLOCK_BYTES: Final = MIB // 8
 MAX_BLOCK_BYTES: Final = MIB // 4
 #: 16 TiB in the largest pieces: bounds every bitmap and every list of pieces on the wire.
 MAX_PIECES: Final = 1 << 20

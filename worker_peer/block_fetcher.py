@@ -76,6 +76,8 @@ class BlockFetcher:
         self._handlers = handlers
         self._subscribed: set[str] = set()
         self._links: dict[str, _Link] = {}
+        # The parent at the other end of each dealer, and of each dealer's monitor.
+        self._parents: dict[object, str] = {}
         self._tidy_at = 0.0
         self._hints = Hints()
         self._fetching = Fetching(self._wait_for, self._hints.holders)
@@ -95,9 +97,9 @@ class BlockFetcher:
         """Whether there are connections that may become idle."""
         return bool(self._links)
 
-    def leases(self) -> frozenset[int]:
-        """Leases with pieces on their way."""
-        return frozenset(self._fetching.leases())
+    def changed_leases(self) -> frozenset[int] | None:
+        """Leases with pieces on their way; None: still those that it named last."""
+        return frozenset(self._fetching.leases()) if self._fetching.leases_changed else None
 
     # -- what to fetch --------------------------------------------------------------------------------------------------
 
@@ -174,12 +176,17 @@ class BlockFetcher:
 
     def receive(self, ready: dict[object, int], now: Callable[[], float]) -> None:
         """Take what has come on the sockets that are ready."""
-        if self.subscriber in ready:
-            self._receive_hints()
-        for parent, link in list(self._links.items()):
-            if link.monitor in ready:
+        for socket in ready:
+            if socket is self.subscriber:
+                self._receive_hints()
+                continue
+            parent = self._parents.get(socket)
+            link = self._links.get(parent) if parent is not None else None
+            if parent is None or link is None:
+                continue  # hung up a moment ago
+            if socket is link.monitor:
                 self._watch(parent, link)
-            if link.dealer in ready and parent in self._links:
+            else:
                 self._receive_blocks(parent, link, now)
 
     def _receive_blocks(self, parent: str, link: _Link, now: Callable[[], float]) -> None:
@@ -195,7 +202,7 @@ class BlockFetcher:
                 case Blocks() if received.payload is not None:
                     self._take(parent, received.message, received.payload, link.used_at)
                 case NoBlocks():
-                    self._tell(self._fetching.refused(parent, received.message.task, received.message.piece))
+                    self._tell(self._fetching.refused(parent, received.message.task, received.message.piece, link.used_at))
                 case _:
                     count(self._refused, "unexpected_kind")
 
@@ -266,6 +273,7 @@ class BlockFetcher:
         self._links[parent] = _Link(dealer, monitor, endpoint, hint_endpoint, now)
         self._poller.register(dealer, zmq.POLLIN)
         self._poller.register(monitor, zmq.POLLIN)
+        self._parents[dealer] = self._parents[monitor] = parent
         if hint_endpoint:
             with contextlib.suppress(zmq.ZMQError):
                 self.subscriber.connect(hint_endpoint)
@@ -287,6 +295,7 @@ class BlockFetcher:
             return
         self._poller.unregister(link.dealer)
         self._poller.unregister(link.monitor)
+        del self._parents[link.dealer], self._parents[link.monitor]
         link.dealer.disable_monitor()
         link.monitor.close(0)
         link.dealer.close(0)

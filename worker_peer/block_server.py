@@ -101,9 +101,15 @@ class BlockServer:
         for refusal in self._serving.expire(now):
             self._refuse(refusal)
 
-    def changed(self, task: str) -> None:
-        """Blocks of the task have come or gone."""
-        for refusal in self._serving.changed(task):
+    def changed(self, task: str, piece: int) -> None:
+        """Blocks of a piece have come, or will not come."""
+        for refusal in self._serving.changed(task, piece):
+            self._refuse(refusal)
+
+    def task_gone(self, task: str) -> None:
+        """Nothing of the task is served any more."""
+        self.served_at.pop(task, None)
+        for refusal in self._serving.task_gone(task):
             self._refuse(refusal)
 
     def _refuse(self, refusal: Refuse) -> None:

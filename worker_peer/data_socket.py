@@ -9,6 +9,9 @@ from wire.errors import RemoteError
 from wire.framing import MAX_FRAME_BYTES, Received, from_frames
 from worker_peer.host.values import bracketed
 
+# As plain numbers: an enum's operators cost more than what they are used for here.
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
 #: Frames that may wait for one child in ZeroMQ; a child within its credit never has more.
 _SEND_HWM: Final = 1024
 #: Messages taken from one socket before the others have their turn.
@@ -36,7 +39,7 @@ def bind(socket: zmq.Socket[bytes], ip: str, port: int) -> int:
 
 def waits(socket: zmq.Socket[bytes]) -> bool:
     """Whether a message waits. Ten times cheaper than to try, and to catch that there is none."""
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
 
 
 def understood(frames: Sequence[bytes | memoryview], refused: dict[str, int]) -> Received | None:

@@ -224,7 +224,9 @@ class Exchange:
         self._fetcher.ask(now)
         self._server.serve(now)
         self._fetcher.close_idle(now)
-        self._leases = self._fetcher.leases()
+        leases = self._fetcher.changed_leases()
+        if leases is not None:
+            self._leases = leases
         self._flush()
 
     def _timeout_ms(self) -> int:
@@ -266,8 +268,7 @@ class Exchange:
         shared = self._files.pop(task, None)
         if shared is not None:
             shared.file.close()
-        self._server.served_at.pop(task, None)
-        self._server.changed(task)
+        self._server.task_gone(task)
 
     def _set_rate(self, task: str, rate: int) -> None:
         if task in self._files:
@@ -282,7 +283,7 @@ class Exchange:
         if shared is not None:
             shared.add_piece(piece)
             self._server.publish(task, [piece], self._clock.now())
-            self._server.changed(task)
+            self._server.changed(task, piece)
 
     def _broke(self, task: str, error: Exception) -> None:
         self._events.append(StoreBroke(task, str(error), isinstance(error, StoreFull)))
@@ -291,11 +292,11 @@ class Exchange:
     def _on_blocks(self, task: str, piece: int, first: int, number: int) -> None:
         if task in self._followed:
             self._events.append(BlocksStored(task, piece, first, number))
-        self._server.changed(task)
+        self._server.changed(task, piece)
 
     def _on_fate(self, fate: Fate) -> None:
         if isinstance(fate, Done):
             self._have(fate.task, fate.piece)
         else:
-            self._server.changed(fate.task)
+            self._server.changed(fate.task, fate.piece)
         self._events.append(fate)

@@ -68,7 +68,7 @@ def test_the_supernodes_choice_is_a_layout_within_the_limits(length: int) -> Non
     cut = layout_for(length)
     assert cut.length == length
     assert MIN_PIECE_BYTES <= cut.piece_length <= MAX_PIECE_BYTES
-    assert cut.block_length == min(256 * 1024, max(64 * 1024, cut.piece_length // 16))
+    assert cut.block_length == min(256 * 1024, max(128 * 1024, cut.piece_length // 16))
     assert cut.piece_count <= 256 or cut.piece_length == MAX_PIECE_BYTES
     # Never larger than it has to be: half of it would be more than 256 pieces.
     assert cut.piece_length == MIN_PIECE_BYTES or cut.piece_length // 2 * 256 < length

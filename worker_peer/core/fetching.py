@@ -108,6 +108,10 @@ class Fetching:
         self._holders = holders
         self._parents: dict[str, _Parent] = {}
         self._jobs: dict[tuple[str, int], Job] = {}
+        # Parents of which more may be asked than was: those with new jobs, with credit given back, or held back by a limit.
+        self._askable: dict[str, _Parent] = {}
+        #: Whether `leases` has changed since it was last called.
+        self.leases_changed = False
         self._asks_again_at: float | None = None
         #: When to look for stalled parents; None: nobody owes anything.
         self.stalls_at: float | None = None
@@ -132,8 +136,8 @@ class Fetching:
             if known is not None:
                 self._drop(known)
             job = Job(task, lease, piece, parent, layout, digests, layout.block_count(piece))
-            self._jobs[task, piece] = job
-            at.jobs.append(job)
+            self._add(at, job)
+        self.leases_changed = True
 
     def drop_task(self, task: str) -> None:
         """Nobody wants the task any more."""
@@ -142,6 +146,7 @@ class Fetching:
 
     def leases(self) -> set[int]:
         """Leases with pieces on their way."""
+        self.leases_changed = False
         return {job.lease for job in self._jobs.values()}
 
     # -- asking ---------------------------------------------------------------------------------------------------------
@@ -150,7 +155,8 @@ class Fetching:
         """Requests to send now, as credit and limits allow."""
         out: list[Ask] = []
         self._asks_again_at = None
-        for parent in self._parents.values():
+        askable, self._askable = self._askable, {}
+        for parent in askable.values():
             for job in parent.jobs:
                 if not self._ask_job(parent, job, out, now):
                     break
@@ -175,6 +181,7 @@ class Fetching:
             if wait > 0:
                 again = now + wait
                 self._asks_again_at = again if self._asks_again_at is None else min(again, self._asks_again_at)
+                self._askable[parent.name] = parent
                 return False
             parent.credit.spend(size)
             if not parent.asked:
@@ -201,8 +208,7 @@ class Fetching:
         count, wanted, asked_at, job = asked
         if (message.count, size) != (count, wanted):
             return None  # no answer to what was asked, which stays open: without one the parent stalls
-        del at.asked[key]
-        at.credit.give_back(wanted)
+        self._answered(at, key, now)
         at.heard_at = now
         at.path.arrived(size, asked_at, now)
         return job if self._jobs.get((message.task, message.piece)) is job else None
@@ -223,19 +229,27 @@ class Fetching:
         self._drop(job)
         return [Lost(job.task, job.lease, job.piece, job.parent, PieceFailure.DIGEST)]
 
-    def refused(self, parent: str, task: str, piece: int) -> list[Fate]:
+    def _answered(self, parent: _Parent, key: tuple[str, int, int], now: float) -> None:
+        _, size, _, _ = parent.asked.pop(key)
+        parent.credit.give_back(size)
+        if not parent.asked:
+            parent.path.idle(now)
+        self._askable[parent.name] = parent
+
+    def refused(self, parent: str, task: str, piece: int, now: float) -> list[Fate]:
         """The parent answers one request for the piece with no. Its others are answered too, and then mean nothing any more."""
         at = self._parents.get(parent)
         key = next((key for key in at.asked if key[:2] == (task, piece)), None) if at is not None else None
         if at is None or key is None:
             return []
-        _, size, _, job = at.asked.pop(key)
-        at.credit.give_back(size)
+        job = at.asked[key][3]
+        self._answered(at, key, now)
         return self._elsewhere(job, PieceFailure.REFUSED) if self._jobs.get((task, piece)) is job else []
 
     def parent_gone(self, parent: str, failure: PieceFailure = PieceFailure.GONE) -> list[Fate]:
         """Nothing more comes from this parent."""
         at = self._parents.pop(parent, None)
+        self._askable.pop(parent, None)
         if at is None:
             return []
         return [fate for job in list(at.jobs) for fate in self._elsewhere(job, failure)]
@@ -249,8 +263,7 @@ class Fetching:
             return [Lost(job.task, job.lease, job.piece, job.parent, failure)]
         name = min(known, key=lambda each: len(self._parents[each].jobs))
         again = Job(job.task, job.lease, job.piece, name, job.layout, job.digests, job.blocks, failed=tried)
-        self._jobs[job.task, job.piece] = again
-        self._parents[name].jobs.append(again)
+        self._add(self._parents[name], again)
         return []
 
     # -- time -----------------------------------------------------------------------------------------------------------
@@ -273,6 +286,7 @@ class Fetching:
     def forget(self, parent: str) -> None:
         """An idle parent's connection has been closed."""
         self._parents.pop(parent, None)
+        self._askable.pop(parent, None)
 
     @staticmethod
     def _stalls_at(parent: _Parent) -> float:
@@ -280,8 +294,14 @@ class Fetching:
             return parent.heard_at + _FIRST_ANSWER_S
         return parent.heard_at + max(_STALL_FLOOR_S, _STALL_FACTOR * parent.credit.in_flight / parent.path.rate)
 
+    def _add(self, parent: _Parent, job: Job) -> None:
+        self._jobs[job.task, job.piece] = job
+        parent.jobs.append(job)
+        self._askable[parent.name] = parent
+
     def _drop(self, job: Job) -> None:
         self._jobs.pop((job.task, job.piece), None)
+        self.leases_changed = True
         parent = self._parents.get(job.parent)
         if parent is not None and job in parent.jobs:
             parent.jobs.remove(job)

@@ -21,20 +21,32 @@ _MAX_RUN_BYTES: Final = 4 << 20
 class Path:
     """One parent's way to this child."""
 
-    __slots__ = ("_bytes", "_delays", "_sample_at", "_window_at", "rate")
+    __slots__ = ("_bytes", "_delays", "_idle_at", "_sample_at", "_window_at", "rate")
 
     def __init__(self, now: float) -> None:
         #: Bytes per second while something is asked for; 0: not known yet.
         self.rate = 0.0
         self._sample_at = now
         self._bytes = 0
+        # Since when nothing is asked for; None: something is.
+        self._idle_at: float | None = now
         # The least delay of the running window, and of the one before it.
         self._delays = [float("inf"), float("inf")]
         self._window_at = now
 
+    def idle(self, now: float) -> None:
+        """Nothing is asked for any more."""
+        self._idle_at = now
+
     def busy_again(self, now: float) -> None:
-        """Something is asked for after a pause, which is no part of the rate."""
-        self._sample_at, self._bytes = now, 0
+        """Something is asked for after a pause, which is no part of the rate.
+
+        The sample goes on: where little is in flight pauses are many and short, and a rate that began anew after each of
+        them would never be learned.
+        """
+        if self._idle_at is not None:
+            self._sample_at += now - self._idle_at
+            self._idle_at = None
 
     def arrived(self, size: int, asked_at: float, now: float) -> None:
         """Blocks have come that were asked for at `asked_at`."""
@@ -43,7 +55,7 @@ class Path:
         if elapsed >= _SAMPLE_S or (self.rate == 0 and elapsed > 0):
             seen = self._bytes / elapsed
             self.rate = seen if self.rate == 0 else 0.6 * self.rate + 0.4 * seen
-            self.busy_again(now)
+            self._sample_at, self._bytes = now, 0
         if now - self._window_at >= _WINDOW_S:
             self._delays = [float("inf"), self._delays[0]]
             self._window_at = now

@@ -45,6 +45,17 @@ class Refuse:
     answer: NoBlocks
 
 
+@dataclass(slots=True, eq=False)
+class _Parked:
+    """A request for blocks that are on their way here."""
+
+    until: float
+    child: bytes
+    request: GetBlocks
+    #: Whether it is still parked.
+    waits: bool = True
+
+
 class Serving:
     """Requests of all children. `presence` says whether a request's blocks are here."""
 
@@ -52,7 +63,9 @@ class Serving:
         self._presence = presence
         # Children in the order of their turns; those with nothing to send now are in `_parked` only.
         self._ready: OrderedDict[bytes, deque[GetBlocks]] = OrderedDict()
-        self._parked: list[tuple[float, bytes, GetBlocks]] = []
+        # By (task, piece), because that is what comes; and all of them in the order in which they are given up.
+        self._parked: dict[tuple[str, int], list[_Parked]] = {}
+        self._given_up: deque[_Parked] = deque()
         self._open: dict[bytes, int] = {}
 
     def __len__(self) -> int:
@@ -67,7 +80,9 @@ class Serving:
             case Presence.HERE:
                 self._ready.setdefault(child, deque()).append(request)
             case Presence.COMING:
-                self._parked.append((now + PARKED_S, child, request))
+                parked = _Parked(now + PARKED_S, child, request)
+                self._parked.setdefault((request.task, request.piece), []).append(parked)
+                self._given_up.append(parked)
             case Presence.MISSING:
                 return _refusal(child, request, ErrorCode.BLOCKS_MISSING)
             case Presence.UNKNOWN_TASK:
@@ -90,44 +105,68 @@ class Serving:
         self._answered(child)
         return Send(child, request)
 
-    def put_back(self, send: Send) -> None:
-        """It could not be sent now (a limit): it comes first again."""
-        self._ready.setdefault(send.child, deque()).appendleft(send.request)
-        self._ready.move_to_end(send.child, last=False)
-        self._open[send.child] = self._open.get(send.child, 0) + 1
-
-    def changed(self, task: str) -> list[Refuse]:
-        """Blocks of the task have come or gone: parked requests are looked at again."""
+    def changed(self, task: str, piece: int) -> list[Refuse]:
+        """Blocks of a piece have come, or will not come: parked requests for them are looked at again."""
+        if (task, piece) not in self._parked:
+            return []
         kept, refused = [], []
-        for until, child, request in self._parked:
-            presence = self._presence(request) if request.task == task else Presence.COMING
+        for parked in self._parked.pop((task, piece)):
+            presence = self._presence(parked.request)
             if presence is Presence.COMING:
-                kept.append((until, child, request))
-            elif presence is Presence.HERE:
-                self._ready.setdefault(child, deque()).append(request)
+                kept.append(parked)
+                continue
+            parked.waits = False
+            if presence is Presence.HERE:
+                self._ready.setdefault(parked.child, deque()).append(parked.request)
             else:
-                self._answered(child)
-                refused.append(_refusal(child, request, ErrorCode.BLOCKS_MISSING))
-        self._parked = kept
+                self._answered(parked.child)
+                refused.append(_refusal(parked.child, parked.request, ErrorCode.BLOCKS_MISSING))
+        if kept:
+            self._parked[task, piece] = kept
+        self._tidy()
         return refused
+
+    def task_gone(self, task: str) -> list[Refuse]:
+        """Nothing of the task is served any more: whoever waits for a part of it is told."""
+        keys = [key for key in self._parked if key[0] == task]
+        return [refusal for _, piece in keys for refusal in self.changed(task, piece)]
 
     def expire(self, now: float) -> list[Refuse]:
         """Parked requests whose blocks did not come in time."""
-        late = [(child, request) for until, child, request in self._parked if until <= now]
-        self._parked = [each for each in self._parked if each[0] > now]
-        for child, _ in late:
-            self._answered(child)
-        return [_refusal(child, request, ErrorCode.BLOCKS_MISSING) for child, request in late]
+        refused = []
+        while self._given_up and self._given_up[0].until <= now:
+            parked = self._given_up[0]
+            self._unpark(parked)
+            self._answered(parked.child)
+            refused.append(_refusal(parked.child, parked.request, ErrorCode.BLOCKS_MISSING))
+            self._tidy()
+        return refused
 
     def next_deadline(self) -> float | None:
         """When `expire` has something to do."""
-        return min((until for until, _, _ in self._parked), default=None)
+        return self._given_up[0].until if self._given_up else None
 
     def gone(self, child: bytes) -> None:
         """The child cannot be reached any more."""
         self._ready.pop(child, None)
-        self._parked = [each for each in self._parked if each[1] != child]
+        for parked in [each for each in self._given_up if each.waits and each.child == child]:
+            self._unpark(parked)
+        self._tidy()
         self._open.pop(child, None)
+
+    def _tidy(self) -> None:
+        """What stands first still waits. Requests are answered about in the order in which they came: little stays behind."""
+        while self._given_up and not self._given_up[0].waits:
+            self._given_up.popleft()
+
+    def _unpark(self, parked: "_Parked") -> None:
+        parked.waits = False
+        key = (parked.request.task, parked.request.piece)
+        left = [each for each in self._parked[key] if each is not parked]
+        if left:
+            self._parked[key] = left
+        else:
+            del self._parked[key]
 
     def _answered(self, child: bytes) -> None:
         left = self._open.get(child, 0) - 1
@@ -139,9 +178,12 @@ class Serving:
     def validate(self) -> None:
         """Raise AssertionError where the counts contradict the queues."""
         counted: dict[bytes, int] = {child: len(requests) for child, requests in self._ready.items()}
-        for _, child, _ in self._parked:
-            counted[child] = counted.get(child, 0) + 1
+        waiting = [parked for parked in self._given_up if parked.waits]
+        for parked in waiting:
+            counted[parked.child] = counted.get(parked.child, 0) + 1
+            assert parked in self._parked[parked.request.task, parked.request.piece]
         assert counted == self._open
+        assert len(waiting) == sum(len(parked) for parked in self._parked.values())
 
 
 def _refusal(child: bytes, request: GetBlocks, code: ErrorCode) -> Refuse:

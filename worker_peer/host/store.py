@@ -97,13 +97,14 @@ class TaskFile:
         if self._digest is not None or self._expected_stat is not None:
             raise ValueError(f"task {self.task[:12]} is finished or linked: nobody may write to it")
         whole = memoryview(view).cast("B")
-        with self._using() as fd:
-            done = 0
+        fd, done = self._begin_use(), 0
+        try:
             while done < size:
-                try:
-                    done += os.pwrite(fd, whole[done : done + _WRITE_BYTES], offset + done)
-                except OSError as error:
-                    raise self._explained(error, size - done) from error
+                done += os.pwrite(fd, whole[done : done + _WRITE_BYTES], offset + done)
+        except OSError as error:
+            raise self._explained(error, size - done) from error
+        finally:
+            self._end_use()
 
     def commit(self, piece: int, digests: bytes) -> None:
         """All blocks of a piece are written and verified: remember it. Raises StoreFull; the piece is then not remembered."""
@@ -134,9 +135,12 @@ class TaskFile:
         """
         if offset < 0 or size < 0 or offset + size > self.layout.length:
             raise ValueError(f"bytes {offset}..{offset + size} of a content of {self.layout.length}")
-        with self._using() as fd:
+        fd = self._begin_use()
+        try:
             self._check_unchanged(fd)
             return memoryview(_read_exactly(fd, offset, size, self.task))
+        finally:
+            self._end_use()
 
     def mark_linked(self) -> None:
         """A hard link is about to be given out: from now on nobody writes here, and each read looks whether somebody did.
@@ -158,17 +162,24 @@ class TaskFile:
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[int]:
+        fd = self._begin_use()
+        try:
+            yield fd
+        finally:
+            self._end_use()
+
+    def _begin_use(self) -> int:
         # A descriptor that is closed under a running call may be somebody else's file by then.
         with self._lock:
             if self._closed:
                 raise ValueError(f"task {self.task[:12]} is closed")
             self._users += 1
-        try:
-            yield self._content_fd
-        finally:
-            with self._lock:
-                self._users -= 1
-                self._close_unused()
+            return self._content_fd
+
+    def _end_use(self) -> None:
+        with self._lock:
+            self._users -= 1
+            self._close_unused()
 
     def _close_unused(self) -> None:
         if self._closed and not self._users:

@@ -240,21 +240,21 @@ def test_a_refused_piece_without_another_holder_is_lost(child: Child) -> None:
     child.lease(ONE, 0, 4)
     child.asks()
     child.holders = {0: [ONE, "not connected"]}
-    assert child.fetching.refused(ONE, TASK, 0) == [lost(0, ONE, PieceFailure.REFUSED)]
+    assert child.fetching.refused(ONE, TASK, 0, child.now) == [lost(0, ONE, PieceFailure.REFUSED)]
     child.fetching.validate()
-    assert child.fetching.refused(ONE, TASK, 0) == []
-    assert child.fetching.refused(TWO, TASK, 4) == []
-    assert child.fetching.refused(ONE, OTHER, 4) == []
+    assert child.fetching.refused(ONE, TASK, 0, child.now) == []
+    assert child.fetching.refused(TWO, TASK, 4, child.now) == []
+    assert child.fetching.refused(ONE, OTHER, 4, child.now) == []
     assert len(child.fetching) == 1
 
 
 def test_late_refusals_of_a_lost_piece_do_not_refuse_its_next_lease(child: Child) -> None:
     child.lease(ONE, 4)
     child.asks()
-    assert child.fetching.refused(ONE, TASK, 4) == [lost(4, ONE, PieceFailure.REFUSED)]
+    assert child.fetching.refused(ONE, TASK, 4, child.now) == [lost(4, ONE, PieceFailure.REFUSED)]
     child.lease(ONE, 4, lease=8)
     assert child.asks() == [(ONE, 4, 0, 1)]
-    assert child.fetching.refused(ONE, TASK, 4) == []
+    assert child.fetching.refused(ONE, TASK, 4, child.now) == []
     assert child.asks() == [(ONE, 4, 1, 1)]
     assert child.takes(ONE, 4, 0) == []
     (done,) = child.takes(ONE, 4, 1)
@@ -268,11 +268,11 @@ def test_a_refused_piece_is_asked_of_the_least_busy_holder_before_it_is_lost(chi
     child.lease(THREE, 3)
     child.asks()
     child.holders = {0: [ONE, TWO, THREE]}
-    assert child.fetching.refused(ONE, TASK, 0) == []
+    assert child.fetching.refused(ONE, TASK, 0, child.now) == []
     assert child.asks() == [(THREE, 0, block, 1) for block in range(4)]
-    assert child.fetching.refused(THREE, TASK, 0) == []
+    assert child.fetching.refused(THREE, TASK, 0, child.now) == []
     assert child.asks() == [(TWO, 0, block, 1) for block in range(4)]
-    assert child.fetching.refused(TWO, TASK, 0) == [lost(0, TWO, PieceFailure.REFUSED)]
+    assert child.fetching.refused(TWO, TASK, 0, child.now) == [lost(0, TWO, PieceFailure.REFUSED)]
 
 
 def test_a_piece_is_not_asked_of_others_for_ever(child: Child) -> None:
@@ -286,7 +286,7 @@ def test_a_piece_is_not_asked_of_others_for_ever(child: Child) -> None:
         tries += 1
         child.asks()
         (parent,) = [name for name in parents if child.fetching._jobs[TASK, 0].parent == name]
-        fates = [fate for fate in child.fetching.refused(parent, TASK, 0) if fate.piece == 0]
+        fates = [fate for fate in child.fetching.refused(parent, TASK, 0, child.now) if fate.piece == 0]
     assert tries == 3
     assert isinstance(fates[0], Lost)
 

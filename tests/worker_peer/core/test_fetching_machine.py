@@ -79,7 +79,7 @@ class FetchingMachine(RuleBasedStateMachine):
     def refuse(self, parent: str) -> None:
         if self.wire[parent]:
             request = self.wire[parent].pop(0)
-            self.settle(self.fetching.refused(parent, request.task, request.piece))
+            self.settle(self.fetching.refused(parent, request.task, request.piece, self.now))
 
     @rule(parent=parents, failure=st.sampled_from([PieceFailure.GONE, PieceFailure.STALLED]))
     def die(self, parent: str, failure: PieceFailure) -> None:

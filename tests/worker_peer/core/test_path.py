@@ -60,10 +60,23 @@ def test_a_pause_is_no_part_of_the_rate() -> None:
     link = Link(1e7, 0.001)
     link.carry(2.0)
     before = link.path.rate
+    link.path.idle(link.now)
     link.now += 60.0
     link.on_the_way.clear()
     link.carry(0.5)
     assert link.path.rate > 0.5 * before
+
+
+def test_a_rate_is_learned_although_each_answer_is_followed_by_a_pause() -> None:
+    """As where one request is in flight at a time: each of them alone is too short to measure a rate by."""
+    path, now = Path(0.0), 0.0
+    for number in range(200):
+        path.busy_again(now)
+        asked_at, now = now, now + (0.05 if number < 3 else 0.005)
+        path.arrived(50_000, asked_at, now)
+        path.idle(now)
+        now += 0.3
+    assert path.rate == pytest.approx(1e7, rel=0.05)
 
 
 #: A clock's steps: none, or at least a nanosecond.

@@ -58,9 +58,10 @@ def test_what_is_coming_waits_until_it_is_here() -> None:
     assert serving.next() is None
     assert serving.next_deadline() == 5.0 + PARKED_S
     disk.pieces[TASK, 0] = Presence.HERE
-    assert serving.changed(OTHER) == []
+    assert serving.changed(OTHER, 0) == []
+    assert serving.changed(TASK, 1) == []
     assert serving.next() is None
-    assert serving.changed(TASK) == []
+    assert serving.changed(TASK, 0) == []
     assert serving.next() == Send(b"one", ask(0))
     assert serving.next_deadline() is None
 
@@ -72,8 +73,24 @@ def test_what_was_coming_and_is_lost_is_refused(presence: Presence) -> None:
     serving.asked(b"one", ask(0), 0.0)
     serving.asked(b"one", ask(1), 0.0)
     disk.pieces[TASK, 0] = presence
-    assert serving.changed(TASK) == [refusal(b"one", 0, ErrorCode.BLOCKS_MISSING)]
+    assert serving.changed(TASK, 0) == [refusal(b"one", 0, ErrorCode.BLOCKS_MISSING)]
     assert len(serving) == 1
+    serving.validate()
+
+
+def test_who_waits_for_a_task_that_goes_is_told() -> None:
+    disk = Disk(p0=Presence.COMING, p1=Presence.COMING)
+    serving = Serving(disk)
+    serving.asked(b"one", ask(0), 0.0)
+    serving.asked(b"two", ask(1), 0.0)
+    disk.pieces.clear()
+    assert serving.task_gone(OTHER) == []
+    assert serving.task_gone(TASK) == [
+        refusal(b"one", 0, ErrorCode.BLOCKS_MISSING),
+        refusal(b"two", 1, ErrorCode.BLOCKS_MISSING),
+    ]
+    assert len(serving) == 0
+    assert serving.next_deadline() is None
     serving.validate()
 
 
@@ -85,18 +102,6 @@ def test_what_does_not_come_in_time_is_refused() -> None:
     assert serving.expire(PARKED_S) == [refusal(b"one", 0, ErrorCode.BLOCKS_MISSING)]
     assert serving.next_deadline() == 1.0 + PARKED_S
     assert len(serving) == 1
-
-
-def test_a_request_that_could_not_be_sent_comes_first_again() -> None:
-    serving = Serving(Disk(p0=Presence.HERE))
-    serving.asked(b"one", ask(0, 0), 0.0)
-    serving.asked(b"one", ask(0, 1), 0.0)
-    serving.asked(b"two", ask(0, 2), 0.0)
-    first = serving.next()
-    assert first is not None
-    serving.put_back(first)
-    serving.validate()
-    assert serving.next() == first
 
 
 def test_a_child_that_asks_too_much_is_told_that_we_are_busy() -> None:
@@ -168,16 +173,10 @@ class ServingMachine(RuleBasedStateMachine):
             assert self.disk(send.request) is not Presence.MISSING or send.request.piece != 2
             self.unanswered[send.child].remove(send.request.first)
 
-    @rule()
-    def sends_but_cannot(self) -> None:
-        send = self.serving.next()
-        if send is not None:
-            self.serving.put_back(send)
-
     @rule(piece=PIECES, presence=st.sampled_from(list(Presence)))
     def changes(self, piece: int, presence: Presence) -> None:
         self.disk.pieces[TASK, piece] = presence
-        self.settle(self.serving.changed(TASK))
+        self.settle(self.serving.changed(TASK, piece))
 
     @rule(seconds=st.sampled_from([0.5, PARKED_S]))
     def time_passes(self, seconds: float) -> None:
