@@ -22,9 +22,11 @@ from wire.ids import is_sha256_digest, is_task_id, url_without_secrets
 from wire.pieces import DIGEST_BYTES, PieceLayout
 from worker_peer.host.digests import View, block_digest
 from worker_peer.host.journal import Header, Replayed, encode_finished, encode_header, encode_piece, replay
+from worker_peer.host.mapped import MappedContent
 
-#: One pwrite: larger ones cost more (page cache locking), smaller ones too (calls).
-_WRITE_BYTES: Final = 1 << 20
+#: One pwrite. Of larger ones the kernel makes large folios of memory that nobody has touched for long: on a virtual machine
+#: that gives free memory back to its host, six times as much CPU (1.5 s per GiB with 1 MiB, 0.24 with this; ext4, Linux 6.18).
+_WRITE_BYTES: Final = 128 << 10
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_RESERVING: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _UNREADABLE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EIO})
@@ -52,7 +54,16 @@ class ContentChanged(Exception):
 class TaskFile:
     """One content on disk. Made by `Store`. Safe for several threads; two that write must not write the same bytes."""
 
-    def __init__(self, root: Path, header: Header, content_fd: int, journal_fd: int, replayed: Replayed | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        header: Header,
+        content_fd: int,
+        journal_fd: int,
+        replayed: Replayed | None = None,
+        *,
+        maps: bool = False,
+    ) -> None:
         self.task: Final = header.task
         self.layout: Final = header.layout
         #: The source's Content-Type; empty: it gave none.
@@ -69,6 +80,7 @@ class TaskFile:
         self._digest = replayed.digest if replayed and self._have.is_full else None
         self._journal_bytes = os.fstat(journal_fd).st_size
         self._expected_stat: tuple[int, int] | None = None
+        self._mapped = MappedContent(content_fd, header.layout.length) if maps and header.layout.length else None
         self._changed = False
         self._users = 0
         self._closed = False
@@ -129,7 +141,8 @@ class TaskFile:
                 self._digest = digest
 
     def read(self, offset: int, size: int) -> memoryview:
-        """A view of `size` bytes, read now and owned by the view alone. Raises ContentChanged, ValueError outside of the content.
+        """A view of `size` bytes, in memory now, good for as long as it is kept. Raises ContentChanged, OSError, ValueError
+        outside of the content.
 
         Which of them are verified, `have` tells.
         """
@@ -137,6 +150,8 @@ class TaskFile:
             raise ValueError(f"bytes {offset}..{offset + size} of a content of {self.layout.length}")
         fd = self._begin_use()
         try:
+            if self._mapped is not None and self._expected_stat is None:
+                return self._mapped.view(offset, size)
             self._check_unchanged(fd)
             return memoryview(_read_exactly(fd, offset, size, self.task))
         finally:
@@ -183,6 +198,7 @@ class TaskFile:
 
     def _close_unused(self) -> None:
         if self._closed and not self._users:
+            self._mapped = None
             os.close(self._content_fd)
             os.close(self._journal_fd)
 
@@ -208,10 +224,14 @@ class TaskFile:
 
 
 class Store:
-    """A folder of contents. One process at a time owns it."""
+    """A folder of contents. One process at a time owns it.
 
-    def __init__(self, root: Path) -> None:
+    `maps`: no content is ever given out as a link, so that nobody can cut a file off: they are read by mapping them.
+    """
+
+    def __init__(self, root: Path, *, maps: bool = False) -> None:
         self._root = root
+        self._maps = maps
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         # What is in it may be somebody's private image: the umask must not decide.
         root.chmod(0o700)
@@ -243,7 +263,7 @@ class Store:
             if error.errno in _NO_ROOM:
                 raise StoreFull(folder, layout.length, self.free_bytes()) from error
             raise
-        return TaskFile(self._root, header, opened[0], opened[1])
+        return TaskFile(self._root, header, opened[0], opened[1], maps=self._maps)
 
     def open(self, task: str) -> TaskFile | None:
         """A content that is here, with the pieces that are right: each journalled one is read and verified again.
@@ -285,7 +305,7 @@ class Store:
             # Repairing it would write into the file that a user was given.
             return None
         os.ftruncate(journal_fd, replayed.valid_bytes)
-        found = TaskFile(self._root, replayed.header, content_fd, journal_fd, replayed)
+        found = TaskFile(self._root, replayed.header, content_fd, journal_fd, replayed, maps=self._maps and not linked)
         if linked:
             found._expected_stat = stamp
         return found
