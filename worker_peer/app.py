@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import ipaddress
 import logging
 import os
@@ -211,7 +212,12 @@ async def open_peer(config: PeerConfig, *, clock: Clock | None = None) -> PeerPr
 
 def tune_allocator() -> None:
     """Keep large message buffers instead of giving them back to the kernel after each frame: tens of thousands of page
-    faults per GiB less. First thing in a process that moves pieces; glibc only, silently nothing elsewhere."""
+    faults per GiB less. First thing in a process that moves pieces; glibc only, silently nothing elsewhere.
+
+    And let the cycle collector pass over what the imports made, and pass less often: messages and blocks make no cycles.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     trim, top_pad, mmap_threshold = -1, -2, -3
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -19,6 +19,9 @@ from worker_peer.shared_contents import SharedFiles
 
 #: Payload bytes handed to ZeroMQ in one turn, at most.
 _TURN_BYTES: Final = 16 << 20
+#: Payloads up to this size are copied into ZeroMQ. A view costs pyzmq's release, in a thread of its own, 30 to 50 us for each
+#: message: as much as copying 512 KiB.
+_COPY_BYTES: Final = 256 << 10
 #: Hints are told this often.
 _HINT_EVERY_S: Final = 1.0
 
@@ -162,7 +165,8 @@ class BlockServer:
 
     def _send(self, child: bytes, message: Message, payload: memoryview | None) -> bool:
         try:
-            self.router.send_multipart([child, *to_frames(message, payload)], zmq.NOBLOCK, copy=False)
+            by_view = payload is not None and len(payload) > _COPY_BYTES
+            self.router.send_multipart([child, *to_frames(message, payload)], zmq.NOBLOCK, copy=not by_view)
         except zmq.Again:
             count(self._refused, "child_full")  # it asked for more than its credit: it will see a stall
             return False

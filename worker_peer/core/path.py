@@ -9,8 +9,12 @@ from typing import Final
 
 from wire.credit import MAX_CREDIT_BYTES
 
-#: Queueing that is asked for, so that the link never runs dry.
-_QUEUE_S: Final = 0.02
+#: Queueing that is asked for, so that the link never runs dry: at least and at most. On a slow link everybody's requests and
+#: reports wait behind it; on a fast one it holds the long frames that cost little, and a computer that is busy elsewhere.
+_LEAST_QUEUE_S: Final = 0.02
+_MOST_QUEUE_S: Final = 0.08
+#: Bytes per second for which the queue is as long as a second would be.
+_RATE_OF_A_SECOND: Final = 1.5e8
 #: The least delay is taken from the last one to two such times.
 _WINDOW_S: Final = 5.0
 #: The rate is measured over at least so long: frames come in bursts, whose own rate says nothing.
@@ -65,7 +69,8 @@ class Path:
         """Bytes to have in flight; `first` before anything is known."""
         if self.rate == 0:
             return first
-        return max(1, min(MAX_CREDIT_BYTES, int(self.rate * (min(self._delays) + _QUEUE_S))))
+        queue_s = max(_LEAST_QUEUE_S, min(_MOST_QUEUE_S, self.rate / _RATE_OF_A_SECOND))
+        return max(1, min(MAX_CREDIT_BYTES, int(self.rate * (min(self._delays) + queue_s))))
 
     def run(self, first: int) -> int:
         """Bytes to ask for in one request: half of what may be in flight, so that one is under way while one is answered."""

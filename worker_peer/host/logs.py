@@ -37,6 +37,7 @@ _Records: TypeAlias = "queue.Queue[logging.LogRecord | None]"
 #: Keys of `extra=` that a JSON line shows: the event's name, and a dict of fields.
 EVENT: Final = "event"
 FIELDS: Final = "fields"
+_PIECE_RECEIVED: Final = "piece_received"
 
 _SECRET_HEADER: Final = re.compile(
     r"(?i)((?:proxy-)?authorization|(?:set-)?cookie)(b?[\"']?\s*[:=,]\s*+)(?:b?\"[^\"]*\"|b?'[^']*'|(?!\*\*\*)[^\"'\r\n][^\r\n]*)"
@@ -66,7 +67,7 @@ class ClassicFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-        line = f"{at} {record.levelname[:4]} sign:{self._sign} : {_one_line(redacted(record.getMessage()))}"
+        line = f"{at} {record.levelname[:4]} sign:{self._sign} : {_one_line(_message(record))}"
         return f"{line}\n{redacted(record.exc_text)}" if record.exc_text else line
 
 
@@ -84,13 +85,19 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "sign": self._sign,
             "event": getattr(record, EVENT, record.name),
-            "message": redacted(record.getMessage()),
+            "message": _message(record),
         }
         if record.exc_text:
             line["trace"] = redacted(record.exc_text)
         for name, value in getattr(record, FIELDS, {}).items():
             line.setdefault(name, redacted(value) if isinstance(value, str) else value)
         return json.dumps(line, ensure_ascii=False, default=lambda value: redacted(str(value)))
+
+
+def _message(record: logging.LogRecord) -> str:
+    # A line for each piece is most of a log, and holds numbers and ids that were checked when they came.
+    text = record.getMessage()
+    return text if getattr(record, EVENT, "") == _PIECE_RECEIVED else redacted(text)
 
 
 def _one_line(text: str) -> str:
@@ -273,7 +280,7 @@ class PieceLog:
             "pieceNum": piece,
         }
         fields = {"task": task, "supernode": supernode, "parent": parent_cid, "piece": piece, "size_bytes": end - start + 1}
-        self._tell(logging.INFO, "piece_received", "downloading piece:" + json.dumps(told, separators=(",", ":")), fields)
+        self._tell(logging.INFO, _PIECE_RECEIVED, "downloading piece:" + json.dumps(told, separators=(",", ":")), fields)
 
     def task_finished(
         self, task: str, *, length: int, elapsed_s: float, by_origin: Mapping[Origin, int], reason: int = 0
