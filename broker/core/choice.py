@@ -27,6 +27,8 @@ _WORTH_IT: Final = 0.05
 _MOST_OF_ALL: Final = 0.4
 #: From this bucket on (8 to 15 copies) a piece is common enough to go to a peer that uploads slowly.
 _RARE_BUCKETS: Final = 4
+#: How often a lease yields where that may be for a child that has its usual ones (always: 20 us per assignment, not 10).
+_YIELD_FOR_MORE: Final = 0.1
 _WORST: Final = 1e18
 
 
@@ -88,11 +90,13 @@ class Choice:
         parent, child = lease.parent, lease.child
         waiting = roster.needy.items
         if waiting:
-            size, random = len(waiting), self._random
-            one, other = waiting[int(random() * size)], waiting[int(random() * size)]
+            size = len(waiting)
+            at = int(self._random() * size)
+            one, other = waiting[at], waiting[at - (size >> 1)]
             ahead = child.held + child.offset - roster.ahead_from
             if ahead > one.held + one.offset or ahead > other.held + other.offset:
-                return True
+                # One that has its usual leases and waits for another would make everybody yield, and mostly to third ones.
+                return len(one.fetching) < roster.usual_slots or self._random() < _YIELD_FOR_MORE
         if len(parent.serving) > parent.slots or (child.avoids and child.avoids_now(parent, roster.now)):
             return True
         if parent.slow and len(child.fetching) > 1 and self.too_slow(parent, child):
@@ -183,13 +187,17 @@ class Choice:
         roster = self.roster
         plain = not roster.zones.aware and not child.avoids
         want, random, rarest = child.want, self._random, roster.rarity.rarest
+        least = 4 * roster.rarity.first
         best, found = _WORST, None
         for parent in parents:
+            busy = 8 * len(parent.serving) / parent.slots
+            if busy + least >= best:
+                continue  # not better, whatever it has
             pieces = parent.offers & want if plain else self.useful(parent, child, relaxed=relaxed)
             if not pieces or parent is child or (parent.slow and not relaxed and self.too_slow(parent, child)):
                 continue
             bucket, piece = rarest(pieces, random())
-            score = 4 * bucket + 8 * len(parent.serving) / parent.slots
+            score = 4 * bucket + busy
             if score < best:
                 best, found = score, (parent, piece)
         return found
@@ -219,16 +227,18 @@ class Choice:
         mean = roster.progress_sum / roster.progress_count if roster.progress_count else 0.0
         random, rarest, usual, all_pieces = self._random, roster.rarity.rarest, roster.usual_slots, roster.pieces
         aware, offers, slow = roster.zones.aware, parent.offers, parent.slow
+        least = 4 * roster.rarity.first
         best, found = _WORST, None
         for child in children:
+            known = child.held + child.promised
+            need = 6 * (known + child.offset - mean) / all_pieces + 8 * len(child.fetching) / usual + (4 if known else 0)
+            if need + least >= best:
+                continue  # not better, whatever it lacks
             pieces = self.useful(parent, child) if aware or child.avoids else offers & child.want
             if not pieces or child is parent or (slow and self.too_slow(parent, child)):
                 continue
             bucket, piece = rarest(pieces, random())
-            ahead = child.held + child.offset + child.promised - mean
-            score = 4 * bucket + 6 * ahead / all_pieces + 8 * len(child.fetching) / usual
-            if child.held + child.promised:
-                score += 4
+            score = 4 * bucket + need
             if bucket <= _RARE_BUCKETS:
                 score += 8 * (1 - child.goodness)
             if score < best:

@@ -29,6 +29,9 @@ _MOST: Final = 64.0
 _ABSURD: Final = 1e12
 #: A content of fewer pieces is passed on to two children at once: each copy is whole sooner (16 pieces: by 0.1 to 0.2).
 _FEW_PIECES: Final = 32
+#: Leases that a peer serves at most until a first report of it: were it slow, each of its children would wait so much longer
+#: for a first piece (1 makes the ramp slower by 0.05, no limit makes a fifth of slow peers cost 0.02 more).
+UNPROVEN_SLOTS: Final = 2
 #: Leases of the seed until rates are known: 4 are worse by 0.015 where it is as fast as a peer, 1 where it is faster.
 _FIRST_SEED_SLOTS: Final = 2
 #: From so many times the usual uplink on a peer gets more slots than the usual ones, up to this multiple of them.
@@ -108,6 +111,8 @@ class Links:
         else:
             # 1.3: a peer a little below the usual keeps all its slots.
             peer.slots = max(1, min(usual, round(1.3 * usual * relative)))
+        if not peer.proven:
+            peer.slots = min(peer.slots, UNPROVEN_SLOTS)
         peer.weight = min(1.0, relative * usual / peer.slots)
 
     def observe(self, lease: Lease, rate: float, *, followed: bool) -> bool:
@@ -130,6 +135,8 @@ class Links:
         self._believe(parent, rate * least, rate * most, followed or self._held_back_by_child(lease.child, rate))
         if not parent.proven and (not self.learned or rate * most >= 0.5 * self.nominal):
             parent.proven = True
+            self.derive(parent)
+            self.changed.append(parent)
         if followed or parent.is_seed:
             return False
         self._seen.append(rate * least)

@@ -40,8 +40,8 @@ class MatcherSettings:
     idle_s: float = 0.2
     """A child without any lease for so long (two pieces' time, where that is more) takes slow and distant parents too."""
 
-    overdue: float = 2.0
-    """A lease's first piece that takes more than so many times as long as a usual one shows that its parent is slow."""
+    overdue: float = 2.1
+    """A lease's first piece that takes more than so many times as long as a new peer's should shows that its parent is slow."""
 
     patience_s: float = 1.0
     """After so long without any arrival (four pieces' time, where that is more) the seed repeats a piece beyond its ration."""

@@ -8,6 +8,7 @@ from math import inf, log2
 from typing import Final
 
 from broker.core.choice import SAMPLE, Choice
+from broker.core.links import UNPROVEN_SLOTS
 from broker.core.matcher_settings import MatcherSettings
 from broker.core.swarm import Peer
 
@@ -118,5 +119,7 @@ class Patience:
         return watched[0][0] + self._overdue_s() if watched else inf
 
     def _overdue_s(self) -> float:
-        links = self.choice.roster.links
-        return self.settings.overdue * links.usual_slots * links.piece_s + self.settings.idle_s if links.learned else inf
+        links, settings = self.choice.roster.links, self.settings
+        if not links.learned:
+            return inf
+        return settings.overdue * UNPROVEN_SLOTS * links.piece_s + min(settings.idle_s, links.piece_s)

@@ -52,15 +52,16 @@ class Rarity:
         `draw`, from 0 to 1, picks among equals: the first one at or above that fraction of the content, so that two
         children that ask at the same time do not get the same piece.
         """
-        buckets = self.buckets
-        for bucket in range(self.first, _BUCKETS):
-            found = candidates & buckets[bucket]
+        bucket = self.first
+        for members in self.buckets[bucket:] if bucket else self.buckets:
+            found = candidates & members
             if found:
                 start = int(draw * self.pieces)
                 above = found >> start
                 if above:
                     return bucket, start + (above & -above).bit_length() - 1
                 return bucket, (found & -found).bit_length() - 1
+            bucket += 1
         raise AssertionError("a piece is in no bucket")
 
     def validate(self) -> None:

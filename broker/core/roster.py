@@ -14,6 +14,7 @@ from broker.core.rarity import Rarity
 from broker.core.swarm import Lease, Peer
 from broker.core.zones import Zones
 
+_new: Final = tuple.__new__
 #: Parent id of the seed inside the matcher: no peer has an empty id.
 SEED: Final = ""
 #: No child has more leases than so many times the usual ones, however slow they are.
@@ -51,8 +52,6 @@ class Roster:
         self.behind_from = max(2.0, _GAP_SHARE * pieces)
         self.ahead_from = max(3.0, _GAP_SHARE * pieces)
         self.rarity = Rarity(pieces)
-        #: Of each piece, how many peers have it; `rarity` counts promised copies too.
-        self.verified = [0] * pieces
         self.seed = Peer(SEED, wants=False, is_seed=True)
         self.seed_here = False
         self.seed_sent = 0
@@ -80,6 +79,8 @@ class Roster:
         #: Pieces that the seed gave first copies of, by time: rescue looks at them later.
         self.injected: deque[tuple[float, int]] = deque()
         self.decided: list[Assignment] = []
+        #: Whether a promise was broken since `decided` was begun: something in it may not hold any more.
+        self.undone = False
         self._numbers = lease_numbers
 
     # -- questions ------------------------------------------------------------------------------------------------------
@@ -158,7 +159,6 @@ class Roster:
         child.offers |= bit
         child.held += 1
         self.held_sum += 1
-        self.verified[piece] += 1
         if not child.wants or child.want & bit:
             # Nobody had promised it: it came by another way.
             child.want &= ~bit
@@ -181,9 +181,7 @@ class Roster:
         count = self.rarity.add if change > 0 else self.rarity.remove
         while bits:
             lowest = bits & -bits
-            piece = lowest.bit_length() - 1
-            count(piece)
-            self.verified[piece] += change
+            count(lowest.bit_length() - 1)
             bits ^= lowest
 
     def sync(self, peer: Peer) -> None:
@@ -262,7 +260,18 @@ class Roster:
             if not self.starting:
                 self.look_at = min(self.look_at, self.now + self.settle_s)
             self.starting.append((self.now, lease, piece))
-        self.decided.append(Assignment(child.name, parent.name, lease.number, piece))
+        # What a NamedTuple's own constructor does, in half of its time.
+        self.decided.append(_new(Assignment, (child.name, parent.name, lease.number, piece)))
+
+    def take_decided(self) -> list[Assignment]:
+        """What was decided since the last call and still holds, in that order."""
+        decided, self.decided = self.decided, []
+        if self.undone:
+            self.undone = False
+            leases = self.leases
+            kept = dict.fromkeys(decided)
+            return [each for each in kept if each.lease in leases and each.piece in leases[each.lease].pieces]
+        return decided
 
     def keep_promise(self, lease: Lease, piece: int, bit: int) -> None:
         """The piece has come over the lease; its child fetches the lease's next one now, and may pass that on."""
@@ -322,6 +331,7 @@ class Roster:
             lease.pieces.remove(piece)
             lease.following &= ~bit
             child.promised -= 1
+            self.undone = True
             if lease.parent.is_seed:
                 self.seed_sent -= 1
             if not child.have & bit:

@@ -6,14 +6,14 @@ import pytest
 
 from scripts.simulation.scenario import Scenario
 from scripts.simulation.swarm import Outcome, simulate
-from wire.pieces import PieceLayout, layout_for
+from wire.pieces import layout_for
 
 MIB = 1 << 20
 
 
 def small(**changes: object) -> Scenario:
     """40 peers at 50 Mbit/s fetch 32 MiB in 128 pieces."""
-    base = Scenario(peers=40, layout=PieceLayout(32 * MIB, MIB // 4, MIB // 4))
+    base = Scenario(peers=40, layout=layout_for(32 * MIB))
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -28,52 +28,53 @@ def run(scenario: Scenario) -> Outcome:
 
 def test_a_flash_crowd_is_near_the_ideal_and_the_seed_sends_the_content_once() -> None:
     outcome = run(small())
-    assert outcome.makespan_over_tmin <= 1.17
-    assert outcome.seed_egress <= 2.0
+    assert outcome.makespan_over_tmin <= 1.10
+    assert outcome.seed_egress <= 2.0, "a twelfth of all uplinks is the seed's: it may repeat a little"
     assert outcome.peer_share >= 0.94
 
 
 def test_a_seed_that_is_no_faster_than_a_peer() -> None:
     outcome = run(small(seed_x=1.0))
-    assert outcome.makespan_over_tmin <= 1.22
+    assert outcome.makespan_over_tmin <= 1.15
     assert outcome.seed_egress <= 1.06
 
 
 @pytest.mark.parametrize("peers", [5, 10, 20])
 def test_the_swarms_of_the_benchmark(peers: int) -> None:
     """64 MiB over links of 50 Mbit/s, the source streamed at the seed's rate (issue 3, first rows)."""
-    scenario = Scenario(peers=peers, layout=PieceLayout(64 * MIB, MIB // 4, MIB // 4), seed_x=1.0, source_x=1.0)
+    scenario = Scenario(peers=peers, layout=layout_for(64 * MIB), seed_x=1.0, source_x=1.0)
     outcome = run(scenario)
-    assert outcome.makespan_over_tmin <= 1.13
+    assert outcome.makespan_over_tmin <= 1.10
     assert outcome.seed_egress <= 1.06
 
 
 def test_slow_uplinks_are_learned() -> None:
-    assert run(small(slow=0.2, random_seed=3)).makespan_over_tmin <= 1.35
+    assert run(small(slow=0.2, random_seed=3)).makespan_over_tmin <= 1.28
 
 
 def test_deaths_cost_little() -> None:
     plain, deadly = run(small()), run(small(deaths=0.1))
-    assert deadly.makespan_over_tmin <= plain.makespan_over_tmin + 0.15
+    assert deadly.makespan_over_tmin <= plain.makespan_over_tmin + 0.05
 
 
 def test_zones_keep_their_bytes_at_home() -> None:
     outcome = run(small(peers=60, zones=3))
-    assert outcome.cross_zone_share <= 1.5 * 3 / 60
+    crossings = outcome.cross_zone_share * 60 - (outcome.seed_egress - 1)
+    assert crossings <= 1.3 * 3, "of the content's bytes; each zone takes them in once, what the seed repeats aside"
 
 
 def test_narrow_links_between_zones_do_little_harm() -> None:
     outcome = run(small(peers=60, zones=3, zone_link_x=4.0))
-    assert outcome.makespan_over_tmin <= 1.6
+    assert outcome.makespan_over_tmin <= 1.2
 
 
 def test_who_comes_later_is_served_as_fast() -> None:
     outcome = run(small(arrivals_s=5.0))
-    assert outcome.makespan_over_tmin <= 1.25
+    assert outcome.makespan_over_tmin <= 1.18
 
 
 def test_without_cut_through_it_works_too() -> None:
-    assert run(small(cut_through=False)).makespan_over_tmin <= 1.3
+    assert run(small(cut_through=False)).makespan_over_tmin <= 1.13
 
 
 def test_peers_put_more_into_a_report_where_the_supernode_would_be_overrun() -> None:

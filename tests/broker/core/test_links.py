@@ -15,8 +15,9 @@ def links(pieces: int = 256, settings: LinkSettings | None = None, nominal: floa
     return Links(nominal, pieces, 100_000, settings or LinkSettings(), random.Random(1))
 
 
-def peer(of: Links, name: str, rate: float | None = None) -> Peer:
+def peer(of: Links, name: str, rate: float | None = None, *, proven: bool = True) -> Peer:
     made = Peer(name)
+    made.proven = proven
     of.enter(made, rate)
     return made
 
@@ -46,6 +47,20 @@ def test_an_unknown_peer_is_held_for_a_usual_one() -> None:
     made = peer(of, "new")
     assert (made.slots, made.goodness, made.weight, made.slow) == (3, 1.0, 1.0, False)
     assert of.total == U
+
+
+def test_a_peer_that_nothing_has_come_from_serves_two_at_most() -> None:
+    of = links()
+    learn(of)
+    new, child = peer(of, "new", proven=False), peer(of, "child")
+    assert new.slots == 2
+    mine = lease(new, child)
+    of.observe(mine, 0.1 * U, followed=False)
+    before = new.proven
+    of.observe(mine, 0.6 * U, followed=False)
+    assert (before, new.proven) == (False, True), "the first one was slow"
+    assert new.slots == 3
+    assert new in of.changed
 
 
 def test_a_peer_that_is_ten_times_slower_has_one_slot_and_counts_for_less() -> None:

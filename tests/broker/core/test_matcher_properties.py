@@ -41,6 +41,9 @@ class MatcherMachine(RuleBasedStateMachine):
             assert each.child in self.have
             assert self.wants[each.child]
             assert each.parent != each.child
+            self.told[each.child, each.lease, each.piece] = each.parent
+            if self.have[each.child] >> each.piece & 1:
+                continue  # it came in the same moment: the child will say that it has it
             assert self.m.lease_parent(each.lease) == each.parent
             assert (each.lease, each.piece) in self.m.outstanding(each.child)
             if each.parent == SEED:
@@ -48,7 +51,6 @@ class MatcherMachine(RuleBasedStateMachine):
             else:
                 promised = {piece for _, piece in self.m.outstanding(each.parent)}
                 assert self.have[each.parent] >> each.piece & 1 or each.piece in promised
-            self.told[each.child, each.lease, each.piece] = each.parent
 
     def forget(self, peer: str) -> None:
         self.told = {key: parent for key, parent in self.told.items() if key[0] != peer}
@@ -212,8 +214,9 @@ class MatcherMachine(RuleBasedStateMachine):
         self.m.validate()
 
     def can_flow(self, key: tuple[str, int, int]) -> bool:
+        child, _, piece = key
         parent = self.told[key]
-        return parent == SEED or bool(self.have[parent] >> key[2] & 1)
+        return parent == SEED or bool((self.have[child] | self.have[parent]) >> piece & 1)
 
 
 TestMatcherMachine = MatcherMachine.TestCase

@@ -40,7 +40,6 @@ def test_a_promise_takes_the_piece_out_of_what_is_wanted_and_counts_as_a_copy() 
     validate(of)
     assert child.want & 0b11 == 0
     assert of.rarity.copies[:2] == [2, 2]
-    assert of.verified[:2] == [1, 1]
     assert [(each.child, each.parent, each.lease, each.piece) for each in of.decided] == [
         ("child", "parent", 1, 0),
         ("child", "parent", 1, 1),
