@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--home-dir", type=Path, default=Path("/home/admin/supernode"), help="contents and logs")
     add("--advertise-ip", default="", help="address by which peers reach this host (default: its first one)")
     add("--cdn-pattern", choices=("local", "source"), default="local", help="local: with a seed of its own")
+    add("--no-seed", action="store_true", help="no seed of its own: seeds run elsewhere, as `dfget server --seed --node ...`")
     add("--max-bandwidth", type=rate, default=0, help="bytes per second read from sources: 200MB; 0: not limited (default)")
     add("--seed-bandwidth", type=rate, default=0, help="bytes per second that the seed sends; 0: not limited (default)")
     add("--task-expire-time", type=duration, default=180.0, help="a task that nobody wants is forgotten after (default 3m)")
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         broker_port=flags.broker_port,
         download_port=flags.download_port,
         advertise_ip=flags.advertise_ip or first_address(),
+        with_seed=not flags.no_seed,
         source_rate=flags.max_bandwidth,
         upload_rate=flags.seed_bandwidth,
         task_expire_s=flags.task_expire_time,

@@ -234,12 +234,17 @@ class Leave(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alive(Message):
-    """P → S every `alive_every_s`, answered by the same: I am here. Renews the leases that it names."""
+    """P → S every `alive_every_s`, answered by the same: I am here. Renews the leases that it names.
+
+    S → P besides, unasked, with `answer`: whether you are still there.
+    """
 
     KIND: ClassVar[Kind] = Kind.ALIVE
     leases: tuple[int, ...] = wired(Many(_LEASE, 4096), "leases that the peer is working on", ())
     received: tuple[int, ...] = wired(Many(_NUMBER, 8), "bytes received so far, by Origin's number", ())
     sent: int = wired(_NUMBER, "bytes sent to children so far", 0)
+    every_s: float = wired(_SECONDS, "S → P: say ALIVE this often from now on; 0: as before", 0.0)
+    answer: bool = wired(Flag(), "S → P: say ALIVE now", False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,7 @@ class BrokerLink:
         #: Set when the connection has been closed by the other end.
         self._cut = asyncio.Event()
         self._heard_at = 0.0
+        self._alive_every_s = 1.0
         self._welcome: asyncio.Future[Welcome] | None = None
         self._task = background.spawn(self._run(), f"supernode {node}")
 
@@ -150,10 +151,10 @@ class BrokerLink:
     async def _stay(self, welcome: Welcome) -> None:
         """Up: say ALIVE until the supernode falls silent."""
         self._go_up(welcome)
-        while not self._cut.is_set() and self._clock.now() - self._heard_at <= welcome.lost_after_s:
+        while not self._cut.is_set() and not self._is_silent(welcome):
             self.send(self._handlers.alive())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._cut.wait(), welcome.alive_every_s)
+                await asyncio.wait_for(self._cut.wait(), self._alive_every_s)
         _log.warning(
             "supernode %s %s: going on without it, and trying to reach it again",
             self.node,
@@ -163,8 +164,12 @@ class BrokerLink:
         self._hang_up()
         self._handlers.on_down(self)
 
+    def _is_silent(self, welcome: Welcome) -> bool:
+        return self._clock.now() - self._heard_at > max(welcome.lost_after_s, 3 * self._alive_every_s)
+
     def _go_up(self, welcome: Welcome) -> None:
         self._heard_at = self._clock.now()
+        self._alive_every_s = welcome.alive_every_s
         self.supernode_run = welcome.supernode
         self.is_up, self.failed_at = True, None
         self.decided.set()
@@ -191,7 +196,10 @@ class BrokerLink:
             case NotKnown():
                 self.send(self._hello())
             case Alive():
-                pass
+                if message.every_s:
+                    self._alive_every_s = message.every_s
+                if message.answer:
+                    self.send(self._handlers.alive())
             case _:
                 self._handlers.on_message(self, message)
 

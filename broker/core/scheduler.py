@@ -14,6 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, assert_never
 from zlib import crc32
 
+from broker.core.due import DueTasks
 from broker.core.effects import Effect, Forget, Note, Notice, Tell
 from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, TaskDropped, Tick
 from broker.core.matcher import SEED, Assignment, Matcher
@@ -62,6 +63,7 @@ class Scheduler:
         self._effects: list[Effect] = []
         self._tidied_at = 0.0
         self._ticked_at = 0.0
+        self._due = DueTasks()
 
     # -- the front ------------------------------------------------------------------------------------------------------
 
@@ -85,20 +87,20 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When a Tick is due; None: nothing is waiting for time to pass."""
-        times = [
-            due
-            for record in self.state.tasks.values()
-            if record.matcher is not None and (due := record.matcher.next_tick()) is not None
-        ]
-        if times:
-            return max(min(times), self._ticked_at + _TICK_S)
-        if self.state.peers or self.state.tasks:
-            return self._tidied_at + _HOUSEKEEPING_S
-        return None
+        first = self._due.first()
+        if first is None:
+            return self._tidied_at + _HOUSEKEEPING_S if self.state.peers or self.state.tasks else None
+        return max(min(first, self._tidied_at + _HOUSEKEEPING_S), self._ticked_at + _TICK_S)
+
+    @property
+    def alive_every_s(self) -> float:
+        """How often a peer is to say ALIVE, seconds: less often the more peers there are."""
+        return max(self.settings.alive_every_s, len(self.state.peers) / self.settings.alives_per_s)
 
     def validate(self) -> None:
         """Raise AssertionError where parts of the state contradict each other."""
         self.state.validate()
+        self._due.validate(self.state.tasks)
 
     def _tell(self, peer: str, message: Message) -> None:
         self._effects.append(Tell(peer=peer, message=message))
@@ -115,12 +117,14 @@ class Scheduler:
             self._effects.append(Forget(peer=hello.peer))
             self._note(Notice.UNEXPECTED, peer=hello.peer, text=f"more than {_MAX_PEERS} peers")
             return
-        self.state.enter(peer_greeted(hello, now))
+        record = peer_greeted(hello, now)
+        record.alive_every_s = self.alive_every_s
+        self.state.enter(record)
         self._note(Notice.PEER_JOINED, peer=hello.peer, text=hello.data_endpoint)
         if hello.role is Role.SEED:
-            for record in list(self.state.tasks.values()):
-                if record.seed is None and record.state is not TaskState.DEAD:
-                    self._ask_seed(record, now)
+            for task in list(self.state.tasks.values()):
+                if task.seed is None and task.state is not TaskState.DEAD:
+                    self._ask_seed(task, now)
 
     def _lose_peer(self, peer: str, now: float, why: str, *, forget: bool = True) -> None:
         record = self.state.peers.get(peer)
@@ -176,7 +180,12 @@ class Scheduler:
         until = now + self.settings.renewed_lease_s
         for number in message.leases:
             self.state.leases.renew(record.peer, number, until)
-        self._tell(record.peer, Alive())
+        # A quarter more or less is not worth a word: it would be said to everybody with each peer that comes.
+        wanted = self.alive_every_s
+        told = 0.0
+        if not 0.8 * wanted <= record.alive_every_s <= 1.25 * wanted:
+            told = record.alive_every_s = wanted
+        self._tell(record.peer, Alive(every_s=told))
 
     # -- tasks ----------------------------------------------------------------------------------------------------------
 
@@ -290,6 +299,7 @@ class Scheduler:
         self.state.counters.seed_fetches += 1
         if task.matcher is not None:
             task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
+            self._due.note(task)
         self._tell(seed.peer, fetch_asked(task))
 
     def _on_seeded(self, record: PeerRecord, message: Seeded, now: float) -> None:
@@ -382,6 +392,7 @@ class Scheduler:
             )
             self.state.counters.leases_granted += 1
             self._tell(child, lease_granted(task, number, serving, pieces, self.settings.lease_s))
+        self._due.note(task)
 
     def _on_report(self, record: PeerRecord, message: Report, now: float) -> None:
         task = self.state.tasks.get(message.task)
@@ -413,18 +424,17 @@ class Scheduler:
         self._note(Notice.STRIKE, task=task.task, peer=parent, text=f"{failure.name.lower()}, by {child}, piece {piece}")
         if failure is PieceFailure.GONE and blamed.doubted_at is None:
             blamed.doubted_at = now
+            self._tell(blamed.peer, Alive(answer=True))
         task.matcher.failed(child, number, piece, now, blame=True)
 
     # -- time -----------------------------------------------------------------------------------------------------------
 
     def _on_tick(self, now: float) -> None:
         self._ticked_at = now
-        for task in list(self.state.tasks.values()):
-            if task.matcher is not None:
-                due = task.matcher.next_tick()
-                if due is not None and due <= now:
-                    task.matcher.tick(now)
-                    self._grant(task, now)
+        for task in self._due.take(self.state.tasks, now):
+            assert task.matcher is not None
+            task.matcher.tick(now)
+            self._grant(task, now)
         if now - self._tidied_at >= _HOUSEKEEPING_S:
             self._tidied_at = now
             self._expire_peers(now)
@@ -433,11 +443,13 @@ class Scheduler:
 
     def _expire_peers(self, now: float) -> None:
         for record in list(self.state.peers.values()):
-            if now - record.heard_at > self.settings.lost_after_s:
-                self._lose_peer(record.peer, now, f"silent for {now - record.heard_at:.1f} s")
+            silent_s = now - record.heard_at
+            slow = record.alive_every_s > self.settings.alive_every_s
+            if silent_s > max(self.settings.lost_after_s, 3 * record.alive_every_s if slow else 0.0):
+                self._lose_peer(record.peer, now, f"silent for {silent_s:.1f} s")
             elif record.doubted_at is not None and now - record.doubted_at > self.settings.doubt_s:
                 self._lose_peer(record.peer, now, "its children cannot reach it, and it says nothing")
-            elif now - record.heard_at > self.settings.probe_after_s:
+            elif silent_s > self.settings.probe_after_s * max(1.0, record.alive_every_s):
                 self._tell(record.peer, Alive())  # to one whose connection is closed it cannot be sent: then it has ended
 
     def _expire_leases(self, now: float) -> None:

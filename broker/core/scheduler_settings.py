@@ -8,16 +8,19 @@ class SchedulerSettings:
     """Times in seconds."""
 
     alive_every_s: float = 1.0
-    """Peers say ALIVE this often."""
+    """Peers say ALIVE this often, or less often where that would be more than `alives_per_s`."""
+
+    alives_per_s: float = 500.0
+    """ALIVEs of all peers together: a twentieth of what a broker can do, whatever the number of peers."""
 
     lost_after_s: float = 10.0
-    """A peer that has said nothing for so long is gone."""
+    """A peer that has said nothing for so long, or for three of its own ALIVEs, is gone."""
 
     probe_after_s: float = 1.5
-    """A peer that has said nothing for so long is spoken to: ZeroMQ knows by that whether its connection is closed."""
+    """A peer that has said nothing for so many ALIVEs is spoken to: ZeroMQ knows by that whether its connection is closed."""
 
     doubt_s: float = 2.5
-    """A peer that a child holds for gone must say something within this time."""
+    """A peer that a child holds for gone is asked, and must say something within this time."""
 
     lease_s: float = 10.0
     """A lease that its child does not name as in work ends after so long."""

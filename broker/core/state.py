@@ -4,6 +4,7 @@ All of it is soft: after a restart it is rebuilt from what peers and the seed sa
 """
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from broker.core.leases import LeaseBook
@@ -35,6 +36,8 @@ class PeerRecord:
     strikes: set[str] = field(default_factory=set)
     #: A child says that it is gone: it must say something soon.
     doubted_at: float | None = None
+    #: How often it says ALIVE, as it was last told.
+    alive_every_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -74,6 +77,8 @@ class TaskRecord:
     status: int = 0
     message: str = ""
     died_at: float = 0.0
+    #: When its matcher has something to do although nobody says anything, as the scheduler noted it.
+    due_at: float = inf
 
     @property
     def pieces_cached(self) -> int:

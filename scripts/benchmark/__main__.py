@@ -7,6 +7,8 @@ import re
 import sys
 from dataclasses import asdict
 
+from scripts.benchmark import broker as broker_benchmark
+from scripts.benchmark.broker import BrokerPlan, BrokerResult, NotEnoughFiles, run_broker
 from scripts.benchmark.pair import PairResult, run_pair
 from scripts.benchmark.small import SmallResult, run_small
 from scripts.benchmark.swarm import SwarmPlan, SwarmResult, run_swarm
@@ -45,11 +47,48 @@ def _parser() -> argparse.ArgumentParser:
     pair.add_argument("--size", type=_size, default=_size("1G"))
     pair.add_argument("--runs", type=int, default=5)
     pair.add_argument("--json", action="store_true", help="end in one JSON line")
+    _add_broker(
+        kinds.add_parser(
+            "broker",
+            help="one broker under the control traffic of thousands of peers",
+            description=broker_benchmark.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     small = kinds.add_parser("small", help="how soon a small file is here, cold and cached, against curl")
     small.add_argument("--rate", type=_rate, default=_rate("100mbit"))
     small.add_argument("--runs", type=int, default=10)
     small.add_argument("--json", action="store_true", help="end in one JSON line")
     return parser
+
+
+def _add_broker(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--peers", type=int, default=15_000, help="1 to about 15,000: each takes a file of the broker and two of a driver")
+    add("--rate", type=_rate, default=_rate("100mbit"), help="a usual link; each peer has half to double of it (default 100mbit)")
+    add("--seed-rate", type=_rate, default=_rate("1gbit"), help="the seed's link, and the source's (default 1gbit)")
+    add("--size", type=_size, default=_size("4G"), help="the content: more reports a second the smaller it is (default 4G)")
+    add("--wave", type=float, default=0.25, help="the share of the peers that want it at the same time (default 0.25)")
+    add("--crowd", type=float, default=3.0, metavar="S", help="they register within so many seconds (default 3)")
+    add("--seconds", type=float, default=60.0, metavar="S", help="how long it is measured, from the crowd's coming (default 60)")
+    add("--active", type=int, default=1, help="how many tasks the crowd wants, each peer one of them (default 1)")
+    add("--known", type=int, default=0, help="tasks that are known besides, and that nobody fetches now (default 0)")
+    add("--json", action="store_true", help="end in one JSON line")
+
+
+def _broker(flags: argparse.Namespace) -> BrokerResult:
+    plan = BrokerPlan(
+        peers=flags.peers,
+        size=flags.size,
+        rate=flags.rate,
+        seed_rate=flags.seed_rate,
+        crowd_s=flags.crowd,
+        wave=flags.wave,
+        seconds=flags.seconds,
+        active=flags.active,
+        known=flags.known,
+    )
+    return run_broker(plan)
 
 
 def _swarm(flags: argparse.Namespace) -> SwarmResult:
@@ -70,12 +109,18 @@ def main() -> int:
     if flags.kind in ("swarm", "small") and os.geteuid() != 0:
         print(f"scripts/bench {flags.kind} makes network namespaces: run it as root", file=sys.stderr)
         return 1
-    result: SwarmResult | PairResult | SmallResult
+    result: SwarmResult | PairResult | SmallResult | BrokerResult
     match flags.kind:
         case "swarm":
             result = _swarm(flags)
         case "pair":
             result = run_pair(flags.size, flags.runs)
+        case "broker":
+            try:
+                result = _broker(flags)
+            except NotEnoughFiles as error:
+                print(f"scripts/bench broker: {error}", file=sys.stderr)
+                return 1
         case _:
             result = run_small(flags.rate, flags.runs)
     told = {key: value for key, value in asdict(result).items() if value is not None}

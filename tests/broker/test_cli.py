@@ -126,3 +126,9 @@ def test_a_home_that_cannot_be_is_an_error_in_words(tmp_path: Path, capsys: pyte
     (tmp_path / "file").write_text("in the way")
     assert cli.main(["--home-dir", str(tmp_path / "file" / "home"), "--port", "0"]) == 1
     assert "choose another --home-dir" in capsys.readouterr().err
+
+
+def test_a_supernode_can_be_without_a_seed_of_its_own(started: list[SupernodeConfig]) -> None:
+    assert cli.main([]) == 0
+    assert cli.main(["--no-seed"]) == 0
+    assert [config.with_seed for config in started] == [True, False]

@@ -75,6 +75,22 @@ async def is_up(link: BrokerLink) -> None:
     await until(lambda: link.is_up, f"{link.node} is up")
 
 
+async def test_a_supernode_says_how_often_and_asks_when_it_doubts(
+    peer: Peer, supernode: ScriptedSupernode, supernodes: Supernodes
+) -> None:
+    link = supernodes.link(supernode.node)
+    await is_up(link)
+    await until(lambda: len(supernode.alive) >= 1, "the first word of life")
+    supernode.say(Alive(every_s=1000.0))
+    supernode.say(NEWS)
+    await until(lambda: NEWS in peer.heard, "both have come")
+    # The wait that has begun is of the old length; after it only what is asked for is said.
+    supernode.say(Alive(answer=True))
+    count = len(supernode.alive)
+    await until(lambda: len(supernode.alive) > count, "an answer")
+    assert peer.downs == []
+
+
 async def test_a_supernode_is_greeted_and_told_that_the_peer_is_alive(
     peer: Peer, supernode: ScriptedSupernode, supernodes: Supernodes
 ) -> None:

@@ -40,6 +40,7 @@ class LoopSocket:
         self._loop = asyncio.get_running_loop()
         self._descriptor = int(socket.getsockopt(zmq.FD))
         self._scheduled = False
+        self._draining = False
         self._loop.add_reader(self._descriptor, self._drain)
         self._look_again()
 
@@ -64,12 +65,22 @@ class LoopSocket:
             self._socket.close(0)
 
     def _look_again(self) -> None:
-        if not self._socket.closed and not self._scheduled and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if self._draining or self._scheduled or self._socket.closed:
+            return  # it is looked at again anyway
+        if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._scheduled = True
             self._loop.call_soon(self._drain)
 
     def _drain(self) -> None:
         self._scheduled = False
+        self._draining = True
+        try:
+            self._handle_batch()
+        finally:
+            self._draining = False
+        self._look_again()
+
+    def _handle_batch(self) -> None:
         for _ in range(_BATCH):
             if self._socket.closed:
                 return
@@ -82,4 +93,3 @@ class LoopSocket:
             except Exception:
                 # One message that we handle wrongly must not silence the socket for all that follow.
                 _log.exception("a message could not be handled")
-        self._look_again()

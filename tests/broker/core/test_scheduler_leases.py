@@ -90,10 +90,10 @@ def test_a_lease_of_another_is_not_renewed() -> None:
 @pytest.mark.parametrize("why", PieceFailure)
 def test_a_piece_that_did_not_come_is_tried_again(why: PieceFailure) -> None:
     made = one_lease()
-    script = (
-        Playbook(made)
-        >> At(1.0, said("a", failed(1, 0, why=why))) << Noticed(Notice.STRIKE, peer=SEED, text=f"{why.name.lower()}, by a")
-    )  # fmt: skip
+    strike = Noticed(Notice.STRIKE, peer=SEED, text=f"{why.name.lower()}, by a")
+    script = Playbook(made) >> At(1.0, said("a", failed(1, 0, why=why))) << strike
+    if why is PieceFailure.GONE:
+        script = script << Tell(peer=SEED, message=Alive(answer=True))
     script.check()
     assert made.state.counters.pieces_failed == {why.name.lower(): 1}
     assert made.state.peers[SEED].strikes == {"a"}

@@ -158,3 +158,17 @@ def test_next_to_nothing_is_kept_of_a_peer_that_is_gone() -> None:
     assert made.state.tasks[TASK].members == {}
     assert set(made.state.former) == {"a", SEED}
     made.validate()
+
+
+def test_the_more_peers_there_are_the_less_often_each_says_that_it_is_alive() -> None:
+    made = scheduler(SchedulerSettings(alive_every_s=1.0, alives_per_s=10.0, lost_after_s=4.0, probe_after_s=1e6))
+    made.handle(greeted("first"), 0.0)
+    for number in range(39):
+        made.handle(greeted(f"peer-{number}"), 0.0)
+    assert made.alive_every_s == 4.0
+    assert made.handle(said("first", Alive()), 0.5) == [Tell(peer="first", message=Alive(every_s=4.0))]
+    assert made.handle(said("first", Alive()), 4.5) == [Tell(peer="first", message=Alive())], "it knows already"
+    made.handle(Tick(), 16.4)
+    assert list(made.state.peers) == ["first"], "three of its own ALIVEs, for the others what they were told at first"
+    made.handle(Tick(), 17.0)
+    assert not made.state.peers
