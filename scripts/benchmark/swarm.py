@@ -45,9 +45,10 @@ class SwarmResult:
     """One run."""
 
     ok: bool
-    t_min: float
+    #: None where links are not capped: there is no bound then.
+    t_min: float | None
     last: float
-    ratio: float
+    ratio: float | None
     mean: float
     source_egress: float
     seed_egress: float
@@ -58,11 +59,11 @@ class SwarmResult:
     speedup: float | None = None
 
 
-def ideal_seconds(plan: SwarmPlan) -> float:
-    """T_min = max(F/us, F/d, N F/(us + sum u)) (Kumar and Ross, 2006), on TCP payload."""
+def ideal_seconds(plan: SwarmPlan) -> float | None:
+    """None where a link is not capped; else T_min = max(F/us, F/d, N F/(us + sum u)) (Kumar and Ross, 2006), on TCP payload."""
     peer, source = plan.peer_rate / 8 * PAYLOAD_SHARE, plan.source_rate / 8 * PAYLOAD_SHARE
     if not peer or not source:
-        return math.nan
+        return None
     size, peers = plan.size, plan.peers
     return max(size / source, size / peer, peers * size / (source + peers * peer))
 
@@ -118,7 +119,7 @@ def _run_once(plan: SwarmPlan) -> SwarmResult:
             ok=ok,
             t_min=t_min,
             last=last,
-            ratio=last / t_min,
+            ratio=last / t_min if t_min is not None else None,
             mean=statistics.mean(times),
             source_egress=nginx.body_bytes() / plan.size,
             seed_egress=received[Origin.SEED] / plan.size,

@@ -46,5 +46,6 @@ class Arrival:
                 block_at, block_size = layout.block_span(piece, block)
                 at = block_at + block_size
                 block += 1
-            break
+            if at < offset + size:
+                break
         return min(at, stop)

@@ -8,12 +8,14 @@ runs as long as half of that: long ones cost less, short ones are passed on soon
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final
 
 from wire.credit import Credit
 from wire.messages import Blocks, GetBlocks, PieceFailure
 from wire.pieces import DIGEST_BYTES, PieceLayout
 from worker_peer.core.path import Path
+from worker_peer.core.turns import Turns
 
 #: How often a piece is asked of other peers before its loss is reported.
 _LOCAL_TRIES: Final = 2
@@ -58,6 +60,13 @@ class Lost:
 
 
 Fate = Done | Lost
+
+
+class _Held(Enum):
+    """What holds back the rest of a piece."""
+
+    BY_CREDIT = auto()
+    BY_LIMIT = auto()
 
 
 @dataclass(slots=True, eq=False)
@@ -110,6 +119,9 @@ class Fetching:
         self._jobs: dict[tuple[str, int], Job] = {}
         # Parents of which more may be asked than was: those with new jobs, with credit given back, or held back by a limit.
         self._askable: dict[str, _Parent] = {}
+        self._turns = Turns()
+        # Whether a limit held something back when it was last asked for more: only then the order matters.
+        self._held_back = False
         #: Whether `leases` has changed since it was last called.
         self.leases_changed = False
         self._asks_again_at: float | None = None
@@ -128,6 +140,7 @@ class Fetching:
             at = self._parents[parent] = _Parent(parent, Path(now), heard_at=now)
         if not at.asked:
             at.heard_at = now
+        self._turns.began(task)
         for piece, digests in wanted:
             known = self._jobs.get((task, piece))
             if known is not None and (known.parent, known.digests) == (parent, digests):
@@ -141,6 +154,7 @@ class Fetching:
 
     def drop_task(self, task: str) -> None:
         """Nobody wants the task any more."""
+        self._turns.ended(task)
         for job in [job for job in self._jobs.values() if job.task == task]:
             self._drop(job)
 
@@ -156,33 +170,45 @@ class Fetching:
         out: list[Ask] = []
         self._asks_again_at = None
         askable, self._askable = self._askable, {}
-        for parent in askable.values():
-            for job in parent.jobs:
-                if not self._ask_job(parent, job, out, now):
-                    break
+        waiting = [(job, parent) for parent in askable.values() for job in parent.jobs if job.next_block < job.blocks]
+        if self._held_back:
+            waiting.sort(key=lambda each: self._turns.had(each[0].task))
+        full, limited = set(), set()
+        for job, parent in waiting:
+            if job.task in limited:
+                self._askable[parent.name] = parent
+            if job.task in limited or parent.name in full:
+                continue
+            match self._ask_job(parent, job, out, now):
+                case _Held.BY_CREDIT:
+                    full.add(parent.name)
+                case _Held.BY_LIMIT:
+                    limited.add(job.task)
+                    self._askable[parent.name] = parent
+                case None:
+                    pass
+        self._held_back = bool(limited)
         return out
 
-    def _ask_job(self, parent: _Parent, job: Job, out: list[Ask], now: float) -> bool:
-        """Ask for what is left of a piece. False: the parent's credit or a limit is used up."""
-        if job.next_block >= job.blocks:
-            return True
+    def _ask_job(self, parent: _Parent, job: Job, out: list[Ask], now: float) -> "_Held | None":
+        """Ask for what is left of a piece. Returns what holds the rest of it back."""
         block = job.layout.block_length
         parent.credit.limit = parent.path.credit(_FIRST_BLOCKS * block)
         run = max(1, parent.path.run(block) // block)
         while job.next_block < job.blocks:
             key = (job.task, job.piece, job.next_block)
             if key in parent.asked:
-                return True  # for a job that is no more: its answer must not be taken for this one's
+                return None  # for a job that is no more: its answer must not be taken for this one's
             count = min(run, job.blocks - job.next_block)
             _, size = job.layout.run_span(job.piece, job.next_block, count)
             if not parent.credit.allows(size):
-                return False
+                return _Held.BY_CREDIT
             wait = self._wait_for(job.task, size, now)
             if wait > 0:
                 again = now + wait
                 self._asks_again_at = again if self._asks_again_at is None else min(again, self._asks_again_at)
-                self._askable[parent.name] = parent
-                return False
+                return _Held.BY_LIMIT
+            self._turns.took(job.task, size)
             parent.credit.spend(size)
             if not parent.asked:
                 parent.heard_at = now
@@ -194,7 +220,7 @@ class Fetching:
                 job.first_asked_at = now
             out.append(Ask(parent.name, GetBlocks(task=job.task, piece=job.piece, first=job.next_block, count=count)))
             job.next_block += count
-        return True
+        return None
 
     # -- what comes -----------------------------------------------------------------------------------------------------
 

@@ -53,6 +53,12 @@ def test_the_last_piece_and_block_are_short() -> None:
     assert here.have == PieceSet.of(10, [9])
 
 
+def test_who_begins_at_a_late_block_goes_on_into_the_next_piece() -> None:
+    here = arrival(4)
+    here.blocks(3, 3, 1)
+    assert here.ready_until(30, 33) == 33
+
+
 def test_an_empty_content_is_ready_at_once() -> None:
     here = Arrival(PieceLayout(0, 8, 2), PieceSet(1))
     assert here.ready_until(0, 0) == 0

@@ -1,5 +1,7 @@
 """The child's side without a socket: what is asked of whom, and what becomes of every leased piece."""
 
+from collections import deque
+
 import pytest
 
 from wire.credit import MAX_CREDIT_BYTES
@@ -7,6 +9,7 @@ from wire.messages import Blocks, GetBlocks, PieceFailure
 from wire.pieces import PieceLayout
 from worker_peer.core import fetching
 from worker_peer.core.fetching import Ask, Done, Fetching, Job, Lost
+from worker_peer.host.limits import TokenBucket
 
 TASK, OTHER = "a" * 64, "b" * 64
 #: Five pieces of four blocks of 1 KiB; the last has one block and a bit.
@@ -141,11 +144,57 @@ def test_credit_grows_with_the_rate_up_to_its_limit() -> None:
 def test_a_limit_delays_the_request_until_its_time(child: Child) -> None:
     child.lease(ONE, 4)
     child.lease(TWO, 0)
-    child.waits = [0.0, 1.5, 0.25]
+    child.waits = [0.0, 0.25]  # a task's limit is asked once: it holds for all of its parents
     assert child.asks() == [(ONE, 4, 0, 1)]
     assert child.fetching.next_deadline() == child.now + 0.25
     child.now += 0.25
     assert child.asks() == [(ONE, 4, 1, 1), *((TWO, 0, block, 1) for block in range(4))]
+
+
+def test_a_limit_of_the_host_is_exact_and_two_downloads_get_half_each_of_it() -> None:
+    """Ten seconds in virtual time; one has three parents and long pieces, the other one parent, and comes later."""
+    rate, now = 10_000_000, 100.0
+    total, layout = TokenBucket(rate), PieceLayout(1 << 30, 1 << 20, 1 << 17)
+    own = {TASK: TokenBucket(0), OTHER: TokenBucket(0)}
+
+    def wait_for(task: str, size: int, now: float) -> float:
+        wait = max(total.ready_in(now), own[task].ready_in(now))
+        if wait == 0:
+            total.take(size, now)
+            own[task].take(size, now)
+        return wait
+
+    fetching = Fetching(wait_for, lambda task, piece: [])
+    had = {TASK: [0, 0], OTHER: [0, 0]}
+    for number, parent in enumerate((ONE, TWO, THREE)):
+        fetching.lease(TASK, number, parent, layout, [(piece, bytes(256)) for piece in range(number, 300, 3)], now)
+    on_the_way: deque[Ask] = deque()
+    while now < 120.0:
+        if now >= 110.0 and not had[OTHER][0] and not any(ask.request.task == OTHER for ask in on_the_way):
+            fetching.lease(OTHER, 9, ONE, layout, [(piece, bytes(256)) for piece in range(300)], now)
+        on_the_way.extend(fetching.asks(now))
+        now = max(now + 0.0005, (fetching.next_deadline() or now) if not on_the_way else now)
+        while on_the_way:
+            ask = on_the_way.popleft()
+            request = ask.request
+            size = layout.run_span(request.piece, request.first, request.count)[1]
+            message = Blocks(task=request.task, piece=request.piece, first=request.first, count=request.count)
+            job = fetching.expects(ask.parent, message, size, now)
+            assert job is not None
+            fetching.stored(job, request.count, now)
+            had[request.task][now >= 110.0] += size
+    assert had[TASK][0] == pytest.approx(10 * rate, rel=0.02)
+    assert had[TASK][1] + had[OTHER][1] == pytest.approx(10 * rate, rel=0.02)
+    assert had[OTHER][1] == pytest.approx(5 * rate, rel=0.05)
+
+
+def test_what_one_download_may_not_have_does_not_hold_another_up(child: Child) -> None:
+    """Its own limit: the pieces of another task behind it at the same parent are asked for."""
+    fetching = Fetching(lambda task, size, now: 9.0 if task == TASK else 0.0, lambda task, piece: [])
+    fetching.lease(TASK, 1, ONE, LAYOUT, [(0, digests_of(0))], 0.0)
+    fetching.lease(OTHER, 2, ONE, LAYOUT, [(4, digests_of(4))], 0.0)
+    assert {(ask.request.task, ask.request.piece) for ask in fetching.asks(0.0)} == {(OTHER, 4)}
+    assert fetching.next_deadline() == 9.0
 
 
 def test_blocks_that_nobody_asked_for_are_not_expected(child: Child) -> None:
