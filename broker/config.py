@@ -41,5 +41,11 @@ class SupernodeConfig:
     json_log: bool = False
     """Log in JSON lines."""
 
+    log_rotate_bytes: int = 40 << 20
+    """The log file is rotated at so many bytes."""
+
+    log_rotated_files: int = 1
+    """Rotated log files that are kept."""
+
     version: str = ""
     """Release."""

@@ -156,6 +156,9 @@ async def run(
 
     Raises ConfigError and GatewayError before that. `open_peer` is worker_peer.app.open_peer where none is given.
     """
+    if config.white_list or config.basic_auth.username:
+        # Better no gateway than one that seems guarded.
+        raise ConfigError("whiteList and basicAuth are not enforced yet: leave them out")
     flags = parse_flags(config.dfget_flags)
     clock = SystemClock()
     rules = await asyncio.to_thread(rules_from, config)

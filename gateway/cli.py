@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from worker_peer.host.command_line import CommandParser
+from worker_peer.host.command_line import CommandParser, say_help, with_values, write_documents
 
 if TYPE_CHECKING:
     from gateway.config import GatewayConfig
@@ -41,14 +41,8 @@ _VALUES: Final = (
 )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="dfdaemon",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-        description="The host's gateway: an HTTP(S) proxy and registry mirror that fetches blobs through the swarm.",
-        epilog="Precedence: flags, DFDAEMON_* variables, the configuration file, defaults.",
-    )
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Every flag of the configuration."""
     parser.add_argument("--config", metavar="FILE", help="configuration, default /etc/dragonfly/dfdaemon.yml if it is there")
     for name in _SWITCHES:
         about = "log everything" if name == "verbose" else "accepted, no meaning here: blobs always stream"
@@ -56,12 +50,31 @@ def _parser() -> argparse.ArgumentParser:
     for name, about in _VALUES:
         parser.add_argument(f"--{name}", metavar="VALUE", help=about)
     parser.add_argument("--log-format", dest="log_format", metavar="FORMAT", help="classic (default) or json")
+
+
+def _parsers() -> dict[str, argparse.ArgumentParser]:
+    """By sub-command; the daemon itself, which parses for all, under an empty name."""
+    parser = CommandParser(
+        prog="dfdaemon",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        description="The host's gateway: an HTTP(S) proxy and registry mirror that fetches blobs through the swarm.",
+        epilog="Precedence: flags, DFDAEMON_* variables, the configuration file, defaults.",
+    )
+    _add_settings(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=CommandParser)
-    commands.add_parser("version", allow_abbrev=False, help="print the release")
-    config = commands.add_parser("config", allow_abbrev=False, help="about the configuration")
-    config.add_argument("what", choices=["default"], help="default: print every key with its default, as YAML")
-    _add_gen_ca(commands.add_parser("gen-ca", allow_abbrev=False, help="make a CA for hijack_https"))
-    return parser
+
+    def command(name: str, about: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, allow_abbrev=False, argument_default=argparse.SUPPRESS, help=about, description=about)
+
+    command("version", "print the release")
+    command("config", "about the configuration").add_argument(
+        "what", choices=["default"], help="default: print every key with its default, as YAML"
+    )
+    _add_gen_ca(command("gen-ca", "make a CA for hijack_https"))
+    command("gen-doc", "write the manual as Markdown").add_argument("-p", "--path", help="folder to write into; else stdout")
+    command("help", "help about a command").add_argument("words", nargs="*", metavar="COMMAND", help="the command")
+    return {"": parser, **commands.choices}
 
 
 def _add_gen_ca(parser: argparse.ArgumentParser) -> None:
@@ -72,17 +85,15 @@ def _add_gen_ca(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", default="false", metavar="BOOL", help="replace files that are there")
 
 
-def _with_values(arguments: Sequence[str]) -> list[str]:
-    """Go's boolean flags stand alone or carry `=value`; argparse's take the next word. Give each its value."""
-    alone = {f"--{name}" for name in (*_SWITCHES, "overwrite")}
-    return [f"{word}=true" if word in alone else word for word in arguments]
+#: Boolean flags of all commands.
+_ALONE: Final = (*(f"--{name}" for name in _SWITCHES), "--overwrite")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process's exit code. argparse ends the process by itself for --help and for a wrong command line."""
-    given = vars(_parser().parse_args(_with_values(sys.argv[1:] if arguments is None else arguments)))
-    command = given.pop("command", None)
-    match command:
+    parsers = _parsers()
+    given = vars(parsers[""].parse_args(with_values(sys.argv[1:] if arguments is None else arguments, _ALONE)))
+    match given.pop("command", None):
         case "version":
             from gateway.app import version
 
@@ -95,8 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         case "gen-ca":
             return _gen_ca(given)
-        case _:
-            return _serve(given)
+        case "gen-doc":
+            return write_documents(parsers, ["--path", given["path"]] if "path" in given else [])
+        case "help":
+            return say_help(parsers, given.get("words", []))
+    return _serve(given)
 
 
 def _gen_ca(given: dict[str, Any]) -> int:
@@ -174,7 +188,8 @@ def _open_logs(config: "GatewayConfig", stack: contextlib.ExitStack) -> None:
     stack.callback(transfers.handlers.clear)
     path = Path(config.log_config.path) if config.log_config.path else home / "logs" / "dfdaemon.log"
     level = logging.DEBUG if config.verbose else logging.INFO
-    stack.callback(configure(path, level=level, as_json=as_json, sign=sign).close)
+    size, kept = config.log_config.max_size << 20, max(1, config.log_config.max_backups)
+    stack.callback(configure(path, level=level, as_json=as_json, sign=sign, rotate_bytes=size, rotated_files=kept).close)
 
 
 async def _run(config: "GatewayConfig") -> None:

@@ -4,17 +4,14 @@ No file, environment or flag is read here (settings.py does that), and nothing i
 line through settings.py into this, and from here into app.py.
 """
 
+import ipaddress
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
 
+from worker_peer.host.schema import setting
 from worker_peer.host.values import parse_nodes, parse_rate
-
-#: Metadata of a field: its name in the file where that differs, and its line of documentation.
-KEY: Final = "key"
-ABOUT: Final = "about"
 
 
 class ExitCode(IntEnum):
@@ -36,95 +33,99 @@ class ConfigError(Exception):
         self.exit_code = exit_code
 
 
-def _setting(default: Any, about: str, *, key: str = "") -> Any:
-    return field(default=default, metadata={ABOUT: about, **({KEY: key} if key else {})})
-
-
-def _section(kind: type, about: str) -> Any:
-    return field(default_factory=kind, metadata={ABOUT: about})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorConfig:
     """`registry_mirror`: where requests go that name no host (dockerd's registry-mirrors, containerd's hosts.toml)."""
 
-    remote: str = _setting("https://index.docker.io", "URL of the registry that is mirrored")
-    certs: tuple[str, ...] = _setting((), "PEM files: the only roots to verify it by; empty: the system's")
-    insecure: bool = _setting(False, "do not verify its certificate")
-    direct: bool = _setting(False, "never use the swarm for it")
+    remote: str = setting("https://index.docker.io", "URL of the registry that is mirrored")
+    certs: tuple[str, ...] = setting((), "PEM files: the only roots to verify it by; empty: the system's")
+    insecure: bool = setting(False, "do not verify its certificate")
+    direct: bool = setting(False, "never use the swarm for it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyRuleConfig:
     """One of `proxies`, tried in order against the whole URL of a GET; the first that matches decides."""
 
-    regx: str = _setting("", "regular expression, searched anywhere in the URL")
-    use_https: bool = _setting(False, "ask the upstream by https")
-    direct: bool = _setting(False, "do not use the swarm")
-    redirect: str = _setting("", "host[:port] to ask instead of the URL's")
+    regx: str = setting("", "regular expression, searched anywhere in the URL")
+    use_https: bool = setting(False, "ask the upstream by https")
+    direct: bool = setting(False, "do not use the swarm")
+    redirect: str = setting("", "host[:port] to ask instead of the URL's")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HijackHostConfig:
     """One of `hijack_https.hosts`: an upstream whose HTTPS is opened here."""
 
-    regx: str = _setting("", "regular expression, searched in `host:port` and in `host`")
-    insecure: bool = _setting(False, "do not verify its certificate")
-    certs: tuple[str, ...] = _setting((), "PEM files: the only roots to verify it by; empty: the system's")
+    regx: str = setting("", "regular expression, searched in `host:port` and in `host`")
+    insecure: bool = setting(False, "do not verify its certificate")
+    certs: tuple[str, ...] = setting((), "PEM files: the only roots to verify it by; empty: the system's")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HijackConfig:
     """`hijack_https`: which HTTPS hosts are opened, and what they are shown as."""
 
-    cert: str = _setting("", "PEM file: a CA that mints a certificate for each host, or one certificate shown for all")
-    key: str = _setting("", "PEM file: its private key")
-    hosts: tuple[HijackHostConfig, ...] = _setting((), "hosts to open: {regx, insecure, certs}; all others are tunnelled")
+    cert: str = setting("", "PEM file: a CA that mints a certificate for each host, or one certificate shown for all")
+    key: str = setting("", "PEM file: its private key")
+    hosts: tuple[HijackHostConfig, ...] = setting((), "hosts to open: {regx, insecure, certs}; all others are tunnelled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhiteListConfig:
+    """One of `whiteList`: an upstream that clients may reach through this proxy (the key is Dragonfly 2's)."""
+
+    host: str = setting("", "its name or address, exactly; either this or regx")
+    regx: str = setting("", "regular expression, searched in the host")
+    ports: tuple[str, ...] = setting((), "its ports; empty: all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BasicAuthConfig:
+    """`basicAuth`: what clients must say to use this proxy (the key is Dragonfly 2's)."""
+
+    username: str = setting("", "user name; empty: nobody is asked")
+    password: str = setting("", "password", secret=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFileConfig:
     """`logConfig`."""
 
-    max_size: int = _setting(40, "MB of a log file before it is rotated; always 40 here", key="maxSize")
-    max_backups: int = _setting(1, "rotated files that are kept; always 1 here", key="maxBackups")
-    path: str = _setting("", "log file; empty: <workHome>/logs/dfdaemon.log")
+    max_size: int = setting(40, "MB of a log file before it is rotated", key="maxSize")
+    max_backups: int = setting(1, "rotated files that are kept", key="maxBackups")
+    path: str = setting("", "log file; empty: <workHome>/logs/dfdaemon.log")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
     """All of `dfdaemon`. Field order is the order that `dfdaemon config default` prints."""
 
-    registry_mirror: MirrorConfig = _section(MirrorConfig, "requests that name no host of their own")
-    proxies: tuple[ProxyRuleConfig, ...] = _setting((), "ordered rules: {regx, use_https, direct, redirect}; first match wins")
-    hijack_https: HijackConfig = _section(HijackConfig, "HTTPS hosts whose requests are opened and judged by the rules")
-    host_ip: str = _setting("127.0.0.1", "address that the gateway listens on", key="hostIp")
-    port: int = _setting(65001, "its port; 0: any free one")
-    certpem: str = _setting("", "PEM file: certificate of the gateway's own listener; with keypem: it speaks HTTPS")
-    keypem: str = _setting("", "PEM file: its private key")
-    verbose: bool = _setting(False, "log everything")
-    supernodes: tuple[str, ...] = _setting((), "supernodes, host[:port][=weight]; empty: dfget_flags' or 127.0.0.1:8002")
-    ratelimit: str = _setting("0", "bytes per second of all downloads together (20MB, 64K); 0: not limited")
-    local_ip: str = _setting("", "address that other peers reach this host by; empty: found out", key="localIP")
-    peer_port: int = _setting(0, "port that serves pieces; 0: any free one", key="peerPort")
-    work_home: str = _setting("", "folder of data, logs and sockets; empty: $HOME/.small-dragonfly", key="workHome")
-    dfget_flags: tuple[str, ...] = _setting((), "dfget's flags for every download (--node, -f, --totallimit, --header, ...)")
-    location: str = _setting("", "rack or zone, a/b/c from the widest to the narrowest")
-    log_format: str = _setting("classic", "classic: 1.x's lines; json: one JSON object a line")
-    log_config: LogFileConfig = field(default_factory=LogFileConfig, metadata={ABOUT: "the log file", KEY: "logConfig"})
-    maxprocs: int = _setting(4, "accepted, no meaning here")
-    localrepo: str = _setting("", "accepted, no meaning here: nothing is written twice (must be absolute)")
-    dfpath: str = _setting("", "accepted, no meaning here: no dfget process is started")
-    stream_mode: bool = _setting(False, "accepted, no meaning here: blobs always stream", key="streamMode")
-
-
-#: Keys of 1.x that change nothing here; whoever sets one is told so once.
-MEANINGLESS: Final = {
-    "maxprocs": "one process serves all",
-    "localrepo": "blobs stream from the peer's store, nothing is written twice",
-    "dfpath": "no dfget process is started",
-    "streamMode": "blobs always stream",
-}
+    registry_mirror: MirrorConfig = setting(MirrorConfig, "requests that name no host of their own")
+    proxies: tuple[ProxyRuleConfig, ...] = setting((), "ordered rules: {regx, use_https, direct, redirect}; first match wins")
+    hijack_https: HijackConfig = setting(HijackConfig, "HTTPS hosts whose requests are opened and judged by the rules")
+    white_list: tuple[WhiteListConfig, ...] = setting(
+        (), "upstreams that clients may reach: {host | regx, ports}; empty: all", key="whiteList"
+    )
+    basic_auth: BasicAuthConfig = setting(BasicAuthConfig, "what clients must say to use the proxy", key="basicAuth")
+    host_ip: str = setting("127.0.0.1", "address that the gateway listens on", key="hostIp")
+    port: int = setting(65001, "its port; 0: any free one")
+    certpem: str = setting("", "PEM file: certificate of the gateway's own listener; with keypem: it speaks HTTPS")
+    keypem: str = setting("", "PEM file: its private key")
+    verbose: bool = setting(False, "log everything")
+    supernodes: tuple[str, ...] = setting((), "supernodes, host[:port][=weight]; empty: dfget_flags' or 127.0.0.1:8002")
+    ratelimit: str = setting("0", "bytes per second of all downloads together (20MB, 64K); 0: not limited")
+    local_ip: str = setting("", "address that other peers reach this host by; empty: found out", key="localIP")
+    peer_port: int = setting(0, "port that serves pieces; 0: any free one", key="peerPort")
+    work_home: str = setting("", "folder of data, logs and sockets; empty: $HOME/.small-dragonfly", key="workHome")
+    dfget_flags: tuple[str, ...] = setting((), "dfget's flags for every download (--node, -f, --totallimit, --header, ...)")
+    location: str = setting("", "rack or zone, a/b/c from the widest to the narrowest")
+    log_format: str = setting("classic", "classic: 1.x's lines; json: one JSON object a line")
+    log_config: LogFileConfig = setting(LogFileConfig, "the log file", key="logConfig")
+    maxprocs: int = setting(4, "processors to use", ignored="one process serves all")
+    localrepo: str = setting("", "folder of downloads (absolute)", ignored="blobs stream, nothing is written twice")
+    dfpath: str = setting("", "the dfget program", ignored="no dfget process is started")
+    stream_mode: bool = setting(False, "serve while downloading", key="streamMode", ignored="blobs always stream")
 
 
 def validate(config: GatewayConfig) -> None:
@@ -150,6 +151,17 @@ def validate(config: GatewayConfig) -> None:
         raise ConfigError(f"registry_mirror.remote: {config.registry_mirror.remote!r}; allowed: http(s)://host[:port]")
     for key, pattern in _patterns(config):
         _check_pattern(key, pattern)
+    for number, each in enumerate(config.white_list):
+        _check_white(f"whiteList[{number}]", each)
+    if config.basic_auth.password and not config.basic_auth.username:
+        raise ConfigError("basicAuth: a password without a username; set both")
+    if ":" in config.basic_auth.username:
+        raise ConfigError("basicAuth.username: may not have a colon (RFC 7617)")
+    if config.log_config.max_size < 1 or config.log_config.max_backups < 0:
+        raise ConfigError("logConfig: maxSize must be 1 (MB) or more, maxBackups 0 or more")
+    for name, address in (("localIP", config.local_ip),):
+        if address and not _is_address(address):
+            raise ConfigError(f"{name}: {address[:64]!r} is no IP address; allowed: one of this host's, or empty")
     try:
         if config.supernodes:
             parse_nodes(",".join(config.supernodes))
@@ -162,6 +174,24 @@ def _patterns(config: GatewayConfig) -> Iterator[tuple[str, str]]:
         yield f"proxies[{number}].regx", rule.regx
     for number, host in enumerate(config.hijack_https.hosts):
         yield f"hijack_https.hosts[{number}].regx", host.regx
+
+
+def _check_white(key: str, each: WhiteListConfig) -> None:
+    if bool(each.host) == bool(each.regx):
+        raise ConfigError(f"{key}: needs either host or regx")
+    if each.regx:
+        _check_pattern(f"{key}.regx", each.regx)
+    for port in each.ports:
+        if not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+            raise ConfigError(f"{key}.ports: {port!r} is no port; allowed: 1 to 65535")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_pattern(key: str, pattern: str) -> None:

@@ -1,6 +1,7 @@
 """`dfget` and `dfget server`: flags to a configuration, nothing decided here. Flags and defaults as Dragonfly 1.x."""
 
 import argparse
+import ipaddress
 import os
 import random
 import re
@@ -9,7 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wire.ids import ByteRange, is_sha256_digest, url_without_secrets
-from worker_peer.host.command_line import CommandParser, software_version, typed
+from worker_peer.host.command_line import (
+    CommandParser,
+    parse_port,
+    parse_switch,
+    say_help,
+    software_version,
+    typed,
+    write_documents,
+)
 from worker_peer.host.values import Node, expand_nodes, parse_duration, parse_nodes, parse_rate
 from worker_peer.oneshot_options import OneshotOptions
 from worker_peer.properties import Properties, PropertiesError, load_properties
@@ -23,19 +32,23 @@ _WITHOUT_MEANING = {
     "console": "the log is the host's peer's: <home>/logs/dfclient.log",
     "minrate": "a download goes on as long as bytes come; --timeout bounds it",
 }
-
-
-def _switch(text: str) -> bool:
-    """Go's spelling of a boolean flag's value."""
-    if text.lower() in ("1", "t", "true"):
-        return True
-    if text.lower() in ("0", "f", "false"):
-        return False
-    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+_SERVER_WITHOUT_MEANING = {
+    "data": "contents are in <home>/data",
+    "meta": "the control socket is in <home>/meta",
+}
 
 
 def _flag(parser: argparse.ArgumentParser, *names: str, help: str) -> None:
-    parser.add_argument(*names, nargs="?", const=True, default=False, type=_switch, help=help)
+    parser.add_argument(*names, nargs="?", const=True, default=False, type=typed(parse_switch, "switch"), help=help)
+
+
+def _address(text: str) -> str:
+    if text:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise ValueError(f"{text[:64]!r} is no IP address: give one of this host's, as 10.0.0.21") from None
+    return text
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -46,8 +59,15 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _oneshot_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(prog="dfget", allow_abbrev=False, description="Download one file through the swarm.")
-    rate, duration = typed(parse_rate, "rate"), typed(parse_duration, "duration")
+    parser = CommandParser(
+        prog="dfget",
+        allow_abbrev=False,
+        description="Download one file through the swarm.",
+        epilog="Sub-commands: server, version, gen-doc, help. "
+        "Precedence: flags, DFGET_* variables, /etc/dragonfly/dfget.yml (else /etc/dragonfly.conf), defaults.",
+    )
+    rate, duration, port = typed(parse_rate, "rate"), typed(parse_duration, "duration"), typed(parse_port, "port")
+    address = typed(_address, "address")
     add = parser.add_argument
     add("-u", "--url", default="", help="http or https URL of the file")
     add("-o", "--output", default="", help="where to put it (default: the URL's last part, here)")
@@ -60,7 +80,13 @@ def _oneshot_parser() -> argparse.ArgumentParser:
     add("--digest", default="", help="sha256:<hex> that the file must have")
     add("--callsystem", default="", help="who asks, for logs and metrics")
     add("--cacerts", action="append", default=[], help="PEM files: the only roots for the source's certificate")
-    add("-p", "--pattern", choices=("p2p", "cdn", "source"), default="p2p", help="source: straight from the source")
+    add(
+        "-p",
+        "--pattern",
+        choices=("p2p", "cdn", "source"),
+        default="p2p",
+        help="source: without the swarm; cdn: as p2p",
+    )
     add("-f", "--filter", default="", help="query keys that do not count, as Expires&Signature")
     add("--header", action="append", default=[], type=typed(_header, "header"), help="Key:Value for the source; repeatable")
     add("-n", "--node", type=typed(parse_nodes, "node"), default=None, help="supernodes: host[:port][=weight],...")
@@ -72,8 +98,8 @@ def _oneshot_parser() -> argparse.ArgumentParser:
     _flag(parser, "--console", help="accepted, without meaning: the log is in <home>/logs/dfclient.log")
     _flag(parser, "--verbose", help="log more")
     add("--home", type=Path, default=None, help="folder of contents and logs (default: $HOME/.small-dragonfly)")
-    add("--ip", default="", help="address that other peers reach this host by")
-    add("--port", type=int, default=0, help="port that serves pieces; 0: any free one")
+    add("--ip", type=address, default="", help="address that other peers reach this host by")
+    add("--port", type=port, default=0, help="port that serves pieces; 0: any free one")
     add("--expiretime", type=duration, default=180.0, help="keep an unused content so long (default 3m)")
     add("--alivetime", type=duration, default=300.0, help="the peer left behind ends after so long without work (default 5m)")
     add("--report", type=Path, default=None, help="write a JSON report there when done")
@@ -82,14 +108,15 @@ def _oneshot_parser() -> argparse.ArgumentParser:
 
 def _server_parser() -> argparse.ArgumentParser:
     parser = CommandParser(prog="dfget server", allow_abbrev=False, description="Run this host's peer in the foreground.")
-    rate, duration = typed(parse_rate, "rate"), typed(parse_duration, "duration")
+    rate, duration, port = typed(parse_rate, "rate"), typed(parse_duration, "duration"), typed(parse_port, "port")
+    address = typed(_address, "address")
     add = parser.add_argument
     add("--home", type=Path, default=None, help="folder of contents and logs (default: $HOME/.small-dragonfly)")
     add("--data", default="", help="accepted, without meaning: contents are in <home>/data")
     add("--meta", default="", help="accepted, without meaning: the control socket is in <home>/meta")
     add("-n", "--node", type=typed(parse_nodes, "node"), default=None, help="supernodes: host[:port][=weight],...")
-    add("--ip", default="", help="address that other peers reach this host by")
-    add("--port", type=int, default=0, help="port that serves pieces; 0: any free one")
+    add("--ip", type=address, default="", help="address that other peers reach this host by")
+    add("--port", type=port, default=0, help="port that serves pieces; 0: any free one")
     add("--totallimit", type=rate, default=None, help="bytes per second of all downloads of this host; 0: not limited")
     add("--uploadlimit", type=rate, default=0, help="bytes per second served to other peers; 0: not limited")
     add("--location", default="", help="rack or zone, a/b/c from the widest to the narrowest")
@@ -113,18 +140,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"dfget version:{software_version()}")
             return 0
         case ["gen-doc"]:
-            _oneshot_parser().print_help()
-            _server_parser().print_help()
-            return 0
+            return write_documents(_parsers(), given[1:])
         case ["help"]:
-            _oneshot_parser().print_help()
-            return 0
+            return say_help(_parsers(), given[1:])
     return _oneshot(given)
+
+
+def _parsers() -> dict[str, argparse.ArgumentParser]:
+    return {"": _oneshot_parser(), "server": _server_parser()}
 
 
 def _properties(parser: argparse.ArgumentParser) -> Properties:
     try:
-        return load_properties()
+        return load_properties(environment=os.environ)
     except (PropertiesError, OSError) as error:
         parser.error(str(error))
 
@@ -149,6 +177,10 @@ def _oneshot(given: list[str]) -> int:
     for name, reason in _WITHOUT_MEANING.items():
         if getattr(flags, name) not in (None, False):
             print(f"dfget: --{name} has no meaning here: {reason}", file=sys.stderr)
+    if flags.pattern == "cdn":
+        print("dfget: --pattern cdn has no meaning here: the host's peer serves what it has; it is p2p", file=sys.stderr)
+    for warning in properties.warnings:
+        print(f"dfget: {warning}", file=sys.stderr)
     from worker_peer.oneshot import run_oneshot
 
     return run_oneshot(_options(parser, flags, properties))
@@ -240,7 +272,11 @@ def _certificates(parser: argparse.ArgumentParser, files: list[str]) -> tuple[by
 def _server(given: list[str]) -> int:
     parser = _server_parser()
     flags = parser.parse_args(given)
-    properties = _properties(parser)
+    # A seed obeys its supernode alone: the file is about this host's own downloads.
+    properties = Properties() if flags.seed else _properties(parser)
+    for name, reason in _SERVER_WITHOUT_MEANING.items():
+        if getattr(flags, name):
+            print(f"dfget server: --{name} has no meaning here: {reason}", file=sys.stderr)
     from wire.messages import Role
     from worker_peer.config import PeerConfig
     from worker_peer.serve import run_server
@@ -262,7 +298,13 @@ def _server(given: list[str]) -> int:
         expire_s=flags.expiretime,
         supernode_patience_s=_SUPERNODE_PATIENCE_S,
     )
-    return run_server(config, verbose=flags.verbose, as_json=flags.json_log)
+    return run_server(
+        config,
+        verbose=flags.verbose,
+        as_json=flags.json_log,
+        rotate_bytes=properties.log_rotate_bytes,
+        rotated_files=properties.log_rotated_files,
+    )
 
 
 if __name__ == "__main__":

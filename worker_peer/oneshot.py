@@ -6,6 +6,7 @@ Blocking, one thing after the other. The moving is done by the host's peer, whic
 import asyncio
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -122,11 +123,12 @@ def _from_swarm(options: OneshotOptions) -> _Outcome:
     try:
         deadline = time.monotonic() + options.timeout_s if options.timeout_s > 0 else None
         finished = None
+        through = ""
         with ProgressBar(always=options.bar) as bar:
             try:
                 for message in peer.download(_request(options), deadline):
                     if isinstance(message, Progress):
-                        _on_progress(message, bar)
+                        through = _on_progress(options, message, bar, through)
                     else:
                         finished = message
             except TimeoutError:
@@ -145,16 +147,30 @@ def _from_swarm(options: OneshotOptions) -> _Outcome:
         peer.close()
 
 
-def _on_progress(message: Progress, bar: ProgressBar) -> None:
-    if bar.first and message.supernode:
+def _on_progress(options: OneshotOptions, message: Progress, bar: ProgressBar, through: str) -> str:
+    """Show how far it is. The supernode that it goes through, and went through before (`through`)."""
+    if message.supernode and message.supernode != through:
         bar.clear()
-        _say(f"client:{_own_name()} connected to node:{message.supernode}")
-        _say("start download by dragonfly...")
+        if through:
+            _say(f"migrated to node:{message.supernode}")
+        else:
+            _say(f"client:{options.ip or _own_address(message.supernode)} connected to node:{message.supernode}")
+            _say("start download by dragonfly...")
     bar.show(sum(message.received), message.length)
+    return message.supernode or through
 
 
-def _own_name() -> str:
-    return os.uname().nodename
+def _own_address(node: str) -> str:
+    """The address that this host uses towards a supernode (`host:port`)."""
+    host = node.rpartition(":")[0].strip("[]")
+    try:
+        # Connecting a datagram socket sends nothing: it only asks for the route.
+        family, kind, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as routed:
+            routed.connect(address)
+            return str(routed.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
 
 
 def _place(options: OneshotOptions, placed: Callable[..., None], finished: Finished) -> _Outcome:

@@ -16,7 +16,6 @@ class ProgressBar:
     """A context: the line is removed at its end."""
 
     def __init__(self, *, always: bool) -> None:
-        self.first = True
         self._draws = always or sys.stderr.isatty()
         self._drawn_at = 0.0
         self._began_at = time.monotonic()
@@ -30,7 +29,6 @@ class ProgressBar:
 
     def show(self, done: int, length: int | None) -> None:
         """`done` bytes of `length` (None: not known yet) are here."""
-        self.first = False
         now = time.monotonic()
         if not self._draws or now - self._drawn_at < _REDRAW_S:
             return

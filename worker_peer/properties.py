@@ -1,18 +1,27 @@
-"""dfget's configuration file, as 1.x has it: `/etc/dragonfly/dfget.yml`, else `/etc/dragonfly.conf` (INI). Flags win."""
+"""dfget's configuration: `/etc/dragonfly/dfget.yml`, else `/etc/dragonfly.conf` (INI), as 1.x; DFGET_* over it; flags win."""
 
 import configparser
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from worker_peer.host import schema
+from worker_peer.host.logs import ROTATE_BYTES, ROTATED_FILES
+from worker_peer.host.schema import SettingsError, setting
 from worker_peer.host.values import Node, parse_nodes, parse_rate
 
 _FILES: Final = (Path("/etc/dragonfly/dfget.yml"), Path("/etc/dragonfly.conf"))
-_KEYS: Final = ("nodes", "localLimit", "minRate", "totalLimit", "clientQueueSize", "workHome", "logConfig")
+ENVIRONMENT: Final = "DFGET_"
+#: Flags that mean the same as a key of the file.
+FLAG_KEYS: Final[Mapping[str, schema.Place]] = {
+    "node": ("nodes",),
+    "locallimit": ("localLimit",),
+    "minrate": ("minRate",),
+    "totallimit": ("totalLimit",),
+    "clientqueue": ("clientQueueSize",),
+    "home": ("workHome",),
+}
 
 
 class PropertiesError(ValueError):
@@ -20,8 +29,34 @@ class PropertiesError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """`logConfig`."""
+
+    max_size: int = setting(ROTATE_BYTES >> 20, "MB of a log file before it is rotated", key="maxSize")
+    max_backups: int = setting(ROTATED_FILES, "rotated files that are kept", key="maxBackups")
+    path: str = setting("", "log file", ignored="the log is <workHome>/logs/dfclient.log, as in 1.x")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PropertiesFile:
+    """All keys of dfget.yml (1.x: dfget/config)."""
+
+    nodes: tuple[str, ...] = setting((), "supernodes, host[:port][=weight]")
+    local_limit: str = setting("0B", "bytes per second of one download; 0: not limited", key="localLimit", syntax=parse_rate)
+    min_rate: str = setting("64KB", "least bytes per second", key="minRate", syntax=parse_rate)
+    total_limit: str = setting(
+        "0B", "bytes per second of all downloads of the host; 0: not limited", key="totalLimit", syntax=parse_rate
+    )
+    client_queue_size: int = setting(
+        6, "pieces that wait to be written", key="clientQueueSize", ignored="pieces are written as they come"
+    )
+    work_home: str = setting("", "folder of contents and logs; empty: $HOME/.small-dragonfly", key="workHome")
+    log_config: LogConfig = setting(LogConfig, "the log file", key="logConfig")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Properties:
-    """What the file may set; None: not set."""
+    """What the file and the environment may set; None: not set."""
 
     nodes: tuple[Node, ...] = ()
     """Supernodes, `host[:port][=weight]`."""
@@ -38,64 +73,61 @@ class Properties:
     work_home: Path | None = None
     """Folder of contents, logs and the control socket."""
 
+    log_rotate_bytes: int = ROTATE_BYTES
+    """The log file is rotated at so many bytes."""
 
-def load_properties(files: tuple[Path, ...] = _FILES) -> Properties:
-    """The first of the files that exists. Raises PropertiesError."""
-    for path in files:
-        if path.is_file():
-            text = path.read_text(encoding="utf-8")
-            return _from_ini(path, text) if path.suffix == ".conf" else _from_yaml(path, text)
-    return Properties()
+    log_rotated_files: int = ROTATED_FILES
+    """Rotated log files that are kept."""
+
+    warnings: tuple[str, ...] = ()
+    """What was said and changes nothing here."""
 
 
-def _from_ini(path: Path, text: str) -> Properties:
-    parser = configparser.ConfigParser()
+def load_properties(files: tuple[Path, ...] = _FILES, environment: Mapping[str, str] | None = None) -> Properties:
+    """The file that DFGET_CONFIG names, else the first that exists, and the environment over it. Raises PropertiesError."""
+    environment = environment or {}
+    named = environment.get(f"{ENVIRONMENT}CONFIG")
+    path = Path(named) if named else next((each for each in files if each.is_file()), None)
+    where = ""
     try:
-        parser.read_string(text)
-        addresses = parser.get("node", "address", fallback="")
-        return Properties(nodes=tuple(parse_nodes(addresses)) if addresses else ())
-    except (configparser.Error, ValueError) as error:
-        raise PropertiesError(f"{path}: {error}") from None
+        values: dict[str, Any] = {}
+        if path is not None:
+            where = f"{path}: "
+            values = _from_ini(path) if path.suffix == ".conf" else schema.read_yaml(path)
+            _build(values)
+            where = ""
+        schema.merge(values, schema.from_environment(PropertiesFile, ENVIRONMENT, environment, FLAG_KEYS))
+        return _build(values)
+    except (SettingsError, configparser.Error, UnicodeDecodeError, ValueError) as error:
+        text = str(error)
+        raise PropertiesError(text if path is not None and str(path) in text else f"{where}{text}") from None
 
 
-def _from_yaml(path: Path, text: str) -> Properties:
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise PropertiesError(f"{path} is not YAML: {error}") from None
-    if not isinstance(values, Mapping):
-        raise PropertiesError(f"{path}: a map of keys is expected; known keys: {', '.join(_KEYS)}")
-    for key in values:
-        if key not in _KEYS:
-            nearest = difflib.get_close_matches(str(key), _KEYS, 1)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"known keys: {', '.join(_KEYS)}"
-            raise PropertiesError(f"{path}: unknown key {key!r}: {hint}")
-    return Properties(
-        nodes=_nodes(path, values.get("nodes")),
-        local_limit=_rate(path, values, "localLimit"),
-        total_limit=_rate(path, values, "totalLimit"),
-        min_rate=_rate(path, values, "minRate"),
-        work_home=Path(str(values["workHome"])) if values.get("workHome") else None,
-    )
+def _from_ini(path: Path) -> dict[str, Any]:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(path.read_text(encoding="utf-8"))
+    addresses = parser.get("node", "address", fallback="")
+    return {"nodes": addresses} if addresses else {}
 
 
-def _nodes(path: Path, value: Any) -> tuple[Node, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise PropertiesError(f"{path}: nodes is a list of host[:port][=weight]")
+def _build(values: Mapping[str, Any]) -> Properties:
+    """Raises SettingsError, ValueError."""
+    made = schema.build(PropertiesFile, values, any_case=False)
+    given = {key for key, value in values.items() if value is not None}
+    if made.log_config.max_size < 1 or made.log_config.max_backups < 0:
+        raise SettingsError("logConfig: maxSize must be 1 (MB) or more, maxBackups 0 or more")
     try:
         # Together: a weight counts against the others'.
-        return tuple(parse_nodes(",".join(str(each) for each in value))) if value else ()
+        nodes = tuple(parse_nodes(",".join(made.nodes))) if made.nodes else ()
     except ValueError as error:
-        raise PropertiesError(f"{path}: nodes: {error}") from None
-
-
-def _rate(path: Path, values: Mapping[str, Any], key: str) -> int | None:
-    value = values.get(key)
-    if value is None:
-        return None
-    try:
-        return parse_rate(value if isinstance(value, int) else str(value))
-    except ValueError as error:
-        raise PropertiesError(f"{path}: {key}: {error}") from None
+        raise SettingsError(f"nodes: {error}") from None
+    return Properties(
+        nodes=nodes,
+        local_limit=parse_rate(made.local_limit) if "localLimit" in given else None,
+        total_limit=parse_rate(made.total_limit) if "totalLimit" in given else None,
+        min_rate=parse_rate(made.min_rate) if "minRate" in given else None,
+        work_home=Path(made.work_home) if made.work_home else None,
+        log_rotate_bytes=made.log_config.max_size << 20,
+        log_rotated_files=max(1, made.log_config.max_backups),
+        warnings=tuple(schema.ignored(PropertiesFile, values)),
+    )

@@ -18,7 +18,14 @@ _log = logging.getLogger("peer")
 _LOOK_S = 0.5
 
 
-def run_server(config: PeerConfig, *, verbose: bool, as_json: bool) -> int:
+def run_server(
+    config: PeerConfig,
+    *,
+    verbose: bool,
+    as_json: bool,
+    rotate_bytes: int = logs.ROTATE_BYTES,
+    rotated_files: int = logs.ROTATED_FILES,
+) -> int:
     """Run until SIGTERM, SIGINT or `alive_s` without work. Returns the exit code."""
     tune_allocator()
     allow_many_files()
@@ -29,7 +36,8 @@ def run_server(config: PeerConfig, *, verbose: bool, as_json: bool) -> int:
             level=logging.DEBUG if verbose else logging.INFO,
             as_json=as_json,
             sign=str(os.getpid()),
-            console=False,
+            rotate_bytes=rotate_bytes,
+            rotated_files=rotated_files,
         )
     except OSError as error:
         print(f"dfget server: {error}: choose another --home", file=sys.stderr)

@@ -80,16 +80,18 @@ def test_it_reads_the_process_s_own_arguments(started: list[SupernodeConfig], mo
     assert started[0].http_port == 7
 
 
-@pytest.mark.parametrize("flag", sorted(cli._WITHOUT_MEANING))
+@pytest.mark.parametrize(("flag", "kind"), sorted(cli._WITHOUT_MEANING.items()))
 def test_flags_of_1x_without_a_meaning_are_taken_and_named(
-    flag: str, started: list[SupernodeConfig], capsys: pytest.CaptureFixture[str]
+    flag: str, kind: str, started: list[SupernodeConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = "--" + flag.replace("_", "-")
-    for arguments in ([name, "10"], [f"{name}=10"], [name]):
+    value = {"number": "10", "duration": "1m", "switch": "true"}[kind]
+    lines = [[f"--{flag}={value}"], [f"--{flag}"] if kind == "switch" else [f"--{flag}", value]]
+    for arguments in lines:
         assert cli.main([*arguments, "--port", "5"]) == 0
         said = capsys.readouterr().err
-        assert said == f"supernode: {name} has no meaning here: {cli._WITHOUT_MEANING[flag]}\n"
-    assert [config.http_port for config in started] == [5, 5, 5]
+        assert said.startswith(f"supernode: --{flag} has no meaning here: ")
+        assert said.count("\n") == 1
+    assert [config.http_port for config in started] == [5, 5]
 
 
 @pytest.mark.parametrize(
@@ -98,8 +100,11 @@ def test_flags_of_1x_without_a_meaning_are_taken_and_named(
         (["--no-such-flag"], "--no-such-flag"),
         (["--por", "1"], "--por"),
         (["surplus"], "surplus"),
+        (["config"], "supernode config default"),
+        (["--pool-size"], "--pool-size"),
+        (["--pool-size", "many"], "--pool-size"),
+        (["--debug=perhaps"], "--debug"),
         (["--port"], "--port"),
-        (["--advertise-ip", "notanip"], "--advertise-ip must be an address"),
         (["--port", "65536"], "from 0 (any free one) to 65535"),
         (["--port=-1"], "from 0 (any free one) to 65535"),
         (["--broker-port", "x"], "from 0 (any free one) to 65535"),
@@ -107,7 +112,6 @@ def test_flags_of_1x_without_a_meaning_are_taken_and_named(
         (["--port", "8" * 500], "65535"),
         (["--max-bandwidth", "fast"], "--max-bandwidth"),
         (["--task-expire-time", "soon"], "--task-expire-time"),
-        (["--cdn-pattern", "source"], "use local"),
         (["--cdn-pattern", "elsewhere"], "--cdn-pattern"),
     ],
 )
@@ -120,6 +124,44 @@ def test_what_cannot_be_is_an_error_in_words(
     assert "Traceback" not in said
     assert len(said) < 4000
     assert started == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cdn-pattern", "source"], "use local"),
+        (["--advertise-ip", "notanip"], "advertiseIP must be an address"),
+        (["--max-bandwidth=20MB", "--system-bandwidth=20MB"], "leaves nothing for sources"),
+        (["--config", "/nonexistent/supernode.yml"], "cannot read the configuration /nonexistent/supernode.yml"),
+    ],
+)
+def test_a_setting_that_cannot_be_ends_with_1(
+    arguments: list[str], words: str, started: list[SupernodeConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ")
+    assert words in said
+    assert started == []
+
+
+def test_the_default_configuration_is_printed_and_reads_back(
+    started: list[SupernodeConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["config", "default"]) == 0
+    file = tmp_path / "supernode.yml"
+    file.write_text(capsys.readouterr().out)
+    assert cli.main([]) == 0
+    assert cli.main(["--config", str(file)]) == 0
+    assert started[0] == started[1]
+
+
+def test_the_manual_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["gen-doc", "--path", str(tmp_path)]) == 0
+    assert "--download-port" in (tmp_path / "supernode.md").read_text()
+    assert cli.main(["help"]) == 0
+    assert "--download-port" in capsys.readouterr().out
+    assert cli.main(["help", "nothing"]) == 1
 
 
 def test_a_home_that_cannot_be_is_an_error_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

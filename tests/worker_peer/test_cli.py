@@ -1,6 +1,6 @@
 """dfget's flags: what they mean, and what is said about wrong ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def properties(monkeypatch: pytest.MonkeyPatch) -> Callable[[Properties], None]:
     """This machine's own configuration file is not looked at; a test may say what is in it."""
 
     def set_to(found: Properties) -> None:
-        monkeypatch.setattr(cli, "load_properties", lambda: found)
+        monkeypatch.setattr(cli, "load_properties", lambda environment: found)
 
     set_to(Properties())
     return set_to
@@ -48,7 +48,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[PeerConfig, bool, bool
     """What `dfget server` would run."""
     found = []
 
-    def run(config: PeerConfig, *, verbose: bool, as_json: bool) -> int:
+    def run(config: PeerConfig, *, verbose: bool, as_json: bool, rotate_bytes: int, rotated_files: int) -> int:
+        assert (rotate_bytes, rotated_files) == (40 << 20, 1)
         found.append((config, verbose, as_json))
         return 0
 
@@ -184,7 +185,9 @@ def test_flags_without_a_meaning_say_so_once(asked: list[OneshotOptions], capsys
         (["-u", "http://h/f", "--header", "Range:bytes=9-5"], "ends before it begins"),
         (["-u", "http://h/f", "--colour"], "unrecognized arguments: --colour"),
         (["-u", "http://h/f", "--verb"], "unrecognized arguments: --verb"),
-        (["server", "--port", "x"], "invalid int value: 'x'"),
+        (["server", "--port", "x"], "from 0 (any free one) to 65535, not 'x'"),
+        (["-u", "http://h/f", "--port", "65536"], "from 0 (any free one) to 65535"),
+        (["-u", "http://h/f", "--ip", "host"], "'host' is no IP address"),
         (["server", "--uploadlimit", "x"], "'x' is no rate"),
     ],
 )
@@ -201,10 +204,19 @@ def test_a_wrong_argument_is_named_and_the_exit_code_is_1xs(
     assert "secret" not in told
 
 
+def test_what_the_file_says_in_vain_and_the_cdn_pattern_are_named(
+    asked: list[OneshotOptions], properties: Callable[[Properties], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    properties(Properties(warnings=("clientQueueSize has no meaning here: why",)))
+    assert not options(asked, "-u", "http://h/f", "-p", "cdn").from_source
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1] for line in told] == [" --pattern cdn has no meaning here", " clientQueueSize has no meaning here"]
+
+
 def test_a_configuration_file_that_is_wrong_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken() -> Properties:
+    def broken(environment: Mapping[str, str]) -> Properties:
         raise PropertiesError("/etc/dragonfly/dfget.yml: unknown key 'x'")
 
     monkeypatch.setattr(cli, "load_properties", broken)
@@ -232,6 +244,10 @@ def test_version_help_and_document(capsys: pytest.CaptureFixture[str], monkeypat
     assert capsys.readouterr().out == f"dfget version:{command_line.software_version()}\n"
     assert cli.main(["help"]) == 0
     assert "--locallimit" in capsys.readouterr().out
+    assert cli.main(["help", "server"]) == 0
+    assert "--uploadlimit" in capsys.readouterr().out
+    assert cli.main(["help", "nothing"]) == 1
+    assert "known are server" in capsys.readouterr().err
     assert cli.main(["gen-doc"]) == 0
     told = capsys.readouterr().out
     assert "--locallimit" in told
@@ -287,8 +303,12 @@ def test_a_server_is_configured(served: list[tuple[PeerConfig, bool, bool]], pro
     assert {name: getattr(config, name) for name in wanted} == wanted
 
 
-def test_a_seed_has_no_control_socket(served: list[tuple[PeerConfig, bool, bool]]) -> None:
-    assert cli.main(["server", "--seed", "--sourcelimit", "3K", "--totallimit", "4K"]) == 0
+def test_a_seed_has_no_control_socket_and_reads_no_file(
+    served: list[tuple[PeerConfig, bool, bool]], properties: Callable[[Properties], None]
+) -> None:
+    # What dfget.yml says is about this host's own downloads.
+    properties(Properties(total_limit=9))
+    assert cli.main(["server", "--seed", "--sourcelimit", "3K"]) == 0
     config, verbose, as_json = served[0]
-    assert (config.role, config.control_socket, config.source_rate, config.total_rate) == (Role.SEED, False, 3072, 4096)
+    assert (config.role, config.control_socket, config.source_rate, config.total_rate) == (Role.SEED, False, 3072, 0)
     assert (verbose, as_json) == (False, False)

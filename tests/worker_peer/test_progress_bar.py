@@ -59,11 +59,8 @@ def on(monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool) -> Terminal:
 def test_a_terminal_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch, clock: Time) -> None:
     terminal = on(monkeypatch, is_terminal=True)
     with ProgressBar(always=False) as bar:
-        firsts = [bar.first]
         clock.at += 2.0
         bar.show(5 * MIB, 20 * MIB)
-        firsts.append(bar.first)
-        assert firsts == [True, False]
         line = shown(terminal)
         assert " 25% of 20.0 MiB" in line
         assert "2.5 MiB/s" in line
@@ -104,7 +101,6 @@ def test_a_file_sees_nothing_unless_it_is_asked_for(monkeypatch: pytest.MonkeyPa
     terminal = on(monkeypatch, is_terminal=False)
     with ProgressBar(always=always) as bar:
         bar.show(1, 2)
-        assert not bar.first
         assert bool(terminal.getvalue()) is always
     if not always:
         assert terminal.getvalue() == ""

@@ -23,8 +23,9 @@ from typing import Any, Final, TextIO, TypeAlias
 from wire.errors import ErrorCode
 from wire.messages import Origin, PieceFailure
 
-_ROTATE_BYTES: Final = 40 << 20
-_ROTATED_FILES: Final = 1
+#: 1.x's: a log is rotated at 40 MB, and one old file is kept.
+ROTATE_BYTES: Final = 40 << 20
+ROTATED_FILES: Final = 1
 _QUEUED_RECORDS: Final = 20_000
 #: The writing thread lets records gather for so long.
 _GATHER_S: Final = 0.1
@@ -108,8 +109,8 @@ def _one_line(text: str) -> str:
 class _SharedFileHandler(logging.handlers.RotatingFileHandler):
     """A rotating file that several processes append to: each `dfget` writes to the same dfclient.log."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, maxBytes=_ROTATE_BYTES, backupCount=_ROTATED_FILES, encoding="utf-8")
+    def __init__(self, path: Path, rotate_bytes: int, rotated_files: int) -> None:
+        super().__init__(path, maxBytes=rotate_bytes, backupCount=rotated_files, encoding="utf-8")
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:
         if not self._is_current():
@@ -232,9 +233,16 @@ class LogOutput:
 
 
 def configure(
-    path: Path | None, *, level: int = logging.INFO, as_json: bool = False, sign: str = "", console: bool = False
+    path: Path | None,
+    *,
+    level: int = logging.INFO,
+    as_json: bool = False,
+    sign: str = "",
+    console: bool = False,
+    rotate_bytes: int = ROTATE_BYTES,
+    rotated_files: int = ROTATED_FILES,
 ) -> LogOutput:
-    """Send all logs to `path` (its folder is made; rotated at 40 MB, one old file kept) and, if asked, to stdout.
+    """Send all logs to `path` (its folder is made; rotated at `rotate_bytes`) and, if asked, to stdout.
 
     Raises OSError where the file cannot be written.
     """
@@ -242,7 +250,7 @@ def configure(
     handlers: list[logging.Handler] = []
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(_SharedFileHandler(path))
+        handlers.append(_SharedFileHandler(path, rotate_bytes, rotated_files))
     if console:
         handlers.append(logging.StreamHandler(sys.stdout))
     for handler in handlers:

@@ -97,9 +97,8 @@ def test_the_console_is_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.err == ""
 
 
-def test_a_full_file_is_rotated_and_one_old_one_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_ROTATE_BYTES", 2000)
-    output = logs.configure(tmp_path / "log")
+def test_a_full_file_is_rotated_and_one_old_one_kept(tmp_path: Path) -> None:
+    output = logs.configure(tmp_path / "log", rotate_bytes=2000)
     for number in range(200):
         LOGGER.info("line %03d", number)
     output.close()
@@ -122,8 +121,7 @@ def test_a_file_that_another_process_rotated_is_followed(tmp_path: Path) -> None
 
 
 def _log_many(path: Path, name: str) -> None:
-    logs._ROTATE_BYTES = 25_000  # type: ignore[misc]
-    output = logs.configure(path)
+    output = logs.configure(path, rotate_bytes=25_000)
     for number in range(400):
         LOGGER.info("%s %d", name, number)
     output.close()
