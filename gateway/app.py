@@ -23,11 +23,13 @@ import psutil
 from gateway.certs import CertificateStore, listener_context, read_pem
 from gateway.config import ConfigError, GatewayConfig
 from gateway.connect import Tunnels
+from gateway.core.images import ImageRule, parse_pattern
 from gateway.core.request_key import DownloadDefaults
 from gateway.core.rules import Authority, HijackHost, Mirror, ProxyRule, RuleTable, Trust, authority_of
 from gateway.dfget_flags import DfgetFlags, parse_flags
 from gateway.metrics import Metrics
 from gateway.proxy import About, Proxy
+from gateway.reload import Reloader
 from gateway.server import GatewayServer, HttpDoor
 from gateway.stream import BlobServer, Patience
 from gateway.upstream import Upstream, client_context
@@ -43,6 +45,16 @@ _DEFAULT_NODES: Final = "127.0.0.1:8002"
 _BACKLOG: Final = 1024
 
 OpenPeer = Callable[[PeerConfig], Awaitable[Peer]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reread:
+    """How a running gateway hears of a new configuration."""
+
+    read: Callable[[], GatewayConfig]
+    """Reads it again: blocks, raises ConfigError."""
+    file: Path | None
+    hangup: asyncio.Event
 
 
 class GatewayError(Exception):
@@ -98,6 +110,7 @@ def rules_from(config: GatewayConfig) -> RuleTable:
             )
             for number, host in enumerate(config.hijack_https.hosts)
         ),
+        images=tuple(ImageRule(pattern=parse_pattern(rule.image), direct=rule.direct) for rule in config.images),
     )
 
 
@@ -151,10 +164,12 @@ async def run(
     stop: asyncio.Event | None = None,
     open_peer: OpenPeer | None = None,
     patience: Patience | None = None,
+    reread: Reread | None = None,
 ) -> None:
     """Serve until `stop` is set or the caller cancels. `ready` is called once requests are taken.
 
     Raises ConfigError and GatewayError before that. `open_peer` is worker_peer.app.open_peer where none is given.
+    `reread`: by what rules are taken over while it runs.
     """
     if config.white_list or config.basic_auth.username:
         # Better no gateway than one that seems guarded.
@@ -200,6 +215,19 @@ async def run(
         server = GatewayServer(door, background, tls=tls)
         stack.callback(server.stop)
         server.add_sockets([listener])
+        if reread is not None:
+
+            def take_over(table: RuleTable) -> None:
+                proxy.rules = table
+
+            def build(new: GatewayConfig) -> RuleTable:
+                table = rules_from(new)
+                if proxy.is_own(cast("Authority", authority_of(table.mirror.remote))):
+                    raise ConfigError("registry_mirror.remote is this gateway itself: name the registry")
+                return table
+
+            reloader = Reloader(read=reread.read, build=build, apply=take_over, config=config, file=reread.file)
+            background.spawn(reloader.run(reread.hangup), "reload")
         if ready is not None:
             scheme = "https" if tls else "http"
             ready(Running(host=config.host_ip, port=port, scheme=scheme, peer_id=peer.peer_id, supernodes=supernodes))

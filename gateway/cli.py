@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ from worker_peer.host.command_line import CommandParser, say_help, with_values, 
 
 if TYPE_CHECKING:
     from gateway.config import GatewayConfig
+    from gateway.settings import Loaded
 
 # Only what --help needs is imported here; the rest, with Tornado, aiohttp and ZeroMQ, when there is something to run.
 
@@ -71,10 +72,18 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
     command("config", "about the configuration").add_argument(
         "what", choices=["default"], help="default: print every key with its default, as YAML"
     )
+    _add_rules(command("rules", "say what the rules would do with a URL; nothing is asked"))
     _add_gen_ca(command("gen-ca", "make a CA for hijack_https"))
     command("gen-doc", "write the manual as Markdown").add_argument("-p", "--path", help="folder to write into; else stdout")
     command("help", "help about a command").add_argument("words", nargs="*", metavar="COMMAND", help="the command")
     return {"": parser, **commands.choices}
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("urls", nargs="+", metavar="URL", help="http(s)://host/path, or a path as a mirror is asked")
+    parser.add_argument("--config", metavar="FILE", help="configuration, default /etc/dragonfly/dfdaemon.yml if it is there")
+    parser.add_argument("--method", default="GET", help="of the request, default GET")
+    parser.add_argument("--json", default="false", metavar="BOOL", help="one JSON object a line")
 
 
 def _add_gen_ca(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +95,7 @@ def _add_gen_ca(parser: argparse.ArgumentParser) -> None:
 
 
 #: Boolean flags of all commands.
-_ALONE: Final = (*(f"--{name}" for name in _SWITCHES), "--overwrite")
+_ALONE: Final = (*(f"--{name}" for name in _SWITCHES), "--overwrite", "--json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,11 +115,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         case "gen-ca":
             return _gen_ca(given)
+        case "rules":
+            return _rules(given)
         case "gen-doc":
             return write_documents(parsers, ["--path", given["path"]] if "path" in given else [])
         case "help":
             return say_help(parsers, given.get("words", []))
     return _serve(given)
+
+
+def _rules(given: dict[str, Any]) -> int:
+    import dataclasses
+    import json
+
+    from gateway.app import rules_from
+    from gateway.config import ConfigError
+    from gateway.dry_run import judge
+    from gateway.settings import load
+
+    urls, method, as_json = given.pop("urls"), given.pop("method"), given.pop("json").lower() in ("true", "t", "1")
+    named = given.pop("config", None)
+    try:
+        config = load(flags=given, environment=os.environ, file=Path(named) if named is not None else None).config
+        table = rules_from(config)
+        for url in urls:
+            answer = judge(method, url, config, table)
+            print(json.dumps(dataclasses.asdict(answer)) if as_json else answer.text())
+    except ConfigError as error:
+        return _failed(str(error), error.exit_code)
+    except ValueError as error:
+        return _failed(str(error), 1)
+    return 0
 
 
 def _gen_ca(given: dict[str, Any]) -> int:
@@ -155,10 +190,11 @@ def _serve(given: dict[str, Any]) -> int:
 
     tune_allocator()
     allow_many_files()
-    file = given.pop("config", None)
+    named = given.pop("config", None)
+    file = Path(named) if named is not None else None
     with contextlib.ExitStack() as stack:
         try:
-            loaded = load(flags=given, environment=os.environ, file=Path(file) if file is not None else None)
+            loaded = load(flags=given, environment=os.environ, file=file)
             warnings = (*loaded.warnings, *parse_flags(loaded.config.dfget_flags).warnings)
             try:
                 _open_logs(loaded.config, stack)
@@ -167,7 +203,7 @@ def _serve(given: dict[str, Any]) -> int:
             for warning in warnings:
                 print(f"dfdaemon: {warning}", file=sys.stderr)
                 logging.getLogger("dfdaemon").warning("%s", warning)
-            asyncio.run(_run(loaded.config))
+            asyncio.run(_run(loaded, lambda: load(flags=given, environment=os.environ, file=file).config))
         except ConfigError as error:
             return _failed(str(error), error.exit_code)
         except GatewayError as error:
@@ -192,20 +228,22 @@ def _open_logs(config: "GatewayConfig", stack: contextlib.ExitStack) -> None:
     stack.callback(configure(path, level=level, as_json=as_json, sign=sign, rotate_bytes=size, rotated_files=kept).close)
 
 
-async def _run(config: "GatewayConfig") -> None:
-    """Serve until SIGTERM or SIGINT."""
-    from gateway.app import Running, run
+async def _run(loaded: "Loaded", read: "Callable[[], GatewayConfig]") -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP, and a change of the file, take over the rules that `read` returns."""
+    from gateway.app import Reread, Running, run
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    hangup = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
 
     def ready(running: Running) -> None:
         nodes = ",".join(running.supernodes)
         print(f"dfdaemon ready: {running.url}, peer {running.peer_id}, supernodes {nodes}", flush=True)
 
-    await run(config, ready=ready, stop=stop)
+    await run(loaded.config, ready=ready, stop=stop, reread=Reread(read=read, file=loaded.file, hangup=hangup))
 
 
 def _failed(text: str, code: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from gateway.core.images import parse_pattern
 from worker_peer.host.schema import setting
 from worker_peer.host.values import parse_nodes, parse_rate
 
@@ -51,6 +52,14 @@ class ProxyRuleConfig:
     use_https: bool = setting(False, "ask the upstream by https")
     direct: bool = setting(False, "do not use the swarm")
     redirect: str = setting("", "host[:port] to ask instead of the URL's")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRuleConfig:
+    """One of `images`: beats `proxies` and `registry_mirror.direct` for the blobs of the images that it names."""
+
+    image: str = setting("", "registry.example, registry.example/team/* or team/app; without a registry: Docker Hub's")
+    direct: bool = setting(False, "do not use the swarm for it; false: use it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +112,7 @@ class GatewayConfig:
 
     registry_mirror: MirrorConfig = setting(MirrorConfig, "requests that name no host of their own")
     proxies: tuple[ProxyRuleConfig, ...] = setting((), "ordered rules: {regx, use_https, direct, redirect}; first match wins")
+    images: tuple[ImageRuleConfig, ...] = setting((), "images switched to the swarm or away: {image, direct}; first match wins")
     hijack_https: HijackConfig = setting(HijackConfig, "HTTPS hosts whose requests are opened and judged by the rules")
     white_list: tuple[WhiteListConfig, ...] = setting(
         (), "upstreams that clients may reach: {host | regx, ports}; empty: all", key="whiteList"
@@ -151,6 +161,11 @@ def validate(config: GatewayConfig) -> None:
         raise ConfigError(f"registry_mirror.remote: {config.registry_mirror.remote!r}; allowed: http(s)://host[:port]")
     for key, pattern in _patterns(config):
         _check_pattern(key, pattern)
+    for number, image in enumerate(config.images):
+        try:
+            parse_pattern(image.image)
+        except ValueError as error:
+            raise ConfigError(f"images[{number}].image: {error}") from None
     for number, each in enumerate(config.white_list):
         _check_white(f"whiteList[{number}]", each)
     if config.basic_auth.password and not config.basic_auth.username:

@@ -12,6 +12,8 @@ from enum import Enum
 from typing import Final
 from urllib.parse import urlsplit
 
+from gateway.core.images import ImageRule, image_of
+
 # 1.x (dfdaemon/proxy): a registry's blob, by its API or in its storage.
 _BLOB_PATH: Final = re.compile(r"^.+/blobs/sha256.*$")
 
@@ -115,32 +117,39 @@ class RuleTable:
     mirror: Mirror
     proxies: Sequence[ProxyRule] = ()
     hijack_hosts: Sequence[HijackHost] = ()
+    images: Sequence[ImageRule] = ()
 
     def forward(self, method: str, url: str) -> Decision:
         """A request that names its host: absolute-form, or out of an opened tunnel. Only GETs are examined (1.x)."""
         if method != "GET":
             return Decision(verdict=Verdict.DIRECT, url=url, trust=self.trust_of(url), reason="not a GET")
+        target, verdict, reason = url, Verdict.DIRECT, "no rule"
         for number, rule in enumerate(self.proxies):
             if rule.pattern.search(url):
-                target = _rewritten(url, rule)
-                return Decision(
-                    verdict=Verdict.DIRECT if rule.direct else Verdict.P2P,
-                    url=target,
-                    trust=self.trust_of(target),
-                    reason=f"proxies[{number}]",
-                )
-        return Decision(verdict=Verdict.DIRECT, url=url, trust=self.trust_of(url), reason="no rule")
+                target, reason = _rewritten(url, rule), f"proxies[{number}]"
+                verdict = Verdict.DIRECT if rule.direct else Verdict.P2P
+                break
+        verdict, reason = self._of_image(url, verdict, reason)
+        return Decision(verdict=verdict, url=target, trust=self.trust_of(target), reason=reason)
+
+    def _of_image(self, url: str, verdict: Verdict, reason: str) -> tuple[Verdict, str]:
+        """What `images` say about a blob that has been asked for by `url`, before any rewriting."""
+        image = image_of(url)
+        for number, rule in enumerate(self.images):
+            if image is not None and rule.covers(image):
+                return Verdict.DIRECT if rule.direct else Verdict.P2P, f"images[{number}]"
+        return verdict, reason
 
     def mirrored(self, method: str, target: str) -> Decision:
         """A request that names no host: origin-form, `target` its path and query. `proxies` have no say (1.x)."""
         path = target.partition("?")[0]
         is_blob = method == "GET" and not self.mirror.direct and _BLOB_PATH.match(path) is not None
-        return Decision(
-            verdict=Verdict.P2P if is_blob else Verdict.DIRECT,
-            url=self.mirror.remote + target,
-            trust=self.mirror.trust,
-            reason="registry_mirror" if is_blob else "registry_mirror, no blob",
-        )
+        verdict = Verdict.P2P if is_blob else Verdict.DIRECT
+        reason = "registry_mirror" if is_blob else "registry_mirror, no blob"
+        url = self.mirror.remote + target
+        if method == "GET":
+            verdict, reason = self._of_image(url, verdict, reason)
+        return Decision(verdict=verdict, url=url, trust=self.mirror.trust, reason=reason)
 
     def hijacked(self, target: Authority) -> HijackHost | None:
         """The rule by which a tunnel to `target` is opened. None: it is passed through unread.
