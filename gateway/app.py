@@ -23,6 +23,7 @@ import psutil
 from gateway.certs import CertificateStore, listener_context, read_pem
 from gateway.config import ConfigError, GatewayConfig
 from gateway.connect import Tunnels
+from gateway.core.gate import Gate, WhiteHost
 from gateway.core.images import ImageRule, parse_pattern
 from gateway.core.request_key import DownloadDefaults
 from gateway.core.rules import Authority, HijackHost, Mirror, ProxyRule, RuleTable, Trust, authority_of
@@ -114,6 +115,22 @@ def rules_from(config: GatewayConfig) -> RuleTable:
     )
 
 
+def gate_from(config: GatewayConfig) -> Gate:
+    """Who may use the proxy, and for what."""
+    return Gate(
+        username=config.basic_auth.username,
+        password=config.basic_auth.password,
+        white_list=tuple(
+            WhiteHost(
+                host=each.host,
+                pattern=re.compile(each.regx) if each.regx else None,
+                ports=frozenset(int(port) for port in each.ports),
+            )
+            for each in config.white_list
+        ),
+    )
+
+
 def _trust(files: tuple[str, ...], key: str, *, insecure: bool) -> Trust:
     trust = Trust(insecure=insecure, certificates=tuple(read_pem(Path(name), key) for name in files))
     try:
@@ -171,9 +188,6 @@ async def run(
     Raises ConfigError and GatewayError before that. `open_peer` is worker_peer.app.open_peer where none is given.
     `reread`: by what rules are taken over while it runs.
     """
-    if config.white_list or config.basic_auth.username:
-        # Better no gateway than one that seems guarded.
-        raise ConfigError("whiteList and basicAuth are not enforced yet: leave them out")
     flags = parse_flags(config.dfget_flags)
     clock = SystemClock()
     rules = await asyncio.to_thread(rules_from, config)
@@ -197,6 +211,7 @@ async def run(
             metrics=metrics,
             about=About(version=version(), peer=peer.peer_id),
             is_own=_own_addresses(config, port),
+            gate=gate_from(config),
         )
         if proxy.is_own(cast("Authority", authority_of(rules.mirror.remote))):
             raise GatewayError("registry_mirror.remote is this gateway itself: name the registry")
@@ -209,7 +224,9 @@ async def run(
             metrics=metrics,
             clock=clock,
         )
-        door = HttpDoor(proxy.handle, background, on_connect=tunnels.connect)
+        door = HttpDoor(
+            proxy.handle, background, on_connect=tunnels.connect, admits=lambda request: proxy.refusal(request) is None
+        )
         stack.push_async_callback(door.close)
         tls = await asyncio.to_thread(listener_context, Path(config.certpem), Path(config.keypem)) if config.certpem else None
         server = GatewayServer(door, background, tls=tls)
@@ -217,8 +234,8 @@ async def run(
         server.add_sockets([listener])
         if reread is not None:
 
-            def take_over(table: RuleTable) -> None:
-                proxy.rules = table
+            def take_over(new: GatewayConfig, table: RuleTable) -> None:
+                proxy.rules, proxy.gate = table, gate_from(new)
 
             def build(new: GatewayConfig) -> RuleTable:
                 table = rules_from(new)

@@ -13,6 +13,7 @@ from typing import Final
 from tornado.httputil import HTTPInputError
 
 from gateway.client import Answer, ClientRequest
+from gateway.core.gate import Gate, Refusal
 from gateway.core.headers import first, to_upstream
 from gateway.core.rules import Authority, Decision, RuleTable, Verdict, authority_of, parse_authority
 from gateway.metrics import CONTENT_TYPE, Fallback, Metrics
@@ -22,6 +23,7 @@ from wire.ids import url_without_secrets
 from worker_peer.api import DownloadFailed
 
 _LOG = logging.getLogger("dfdaemon")
+_OPEN: Final = Gate()
 _OWN_PATHS: Final = frozenset({"/metrics", "/_ping", "/version", "/debug/version"})
 
 
@@ -38,11 +40,12 @@ class Proxy:
 
     def __init__(
         self, *, rules: RuleTable, upstream: Upstream, blobs: BlobServer, metrics: Metrics, about: About,
-        is_own: Callable[[Authority], bool],
+        is_own: Callable[[Authority], bool], gate: Gate = _OPEN,
     ) -> None:  # fmt: skip
         """`is_own` tells whether an address leads to this very gateway."""
         #: Replaced as a whole by a reload; a running request keeps what it began with.
         self.rules = rules
+        self.gate = gate
         self._upstream = upstream
         self._blobs = blobs
         self._metrics = metrics
@@ -51,6 +54,9 @@ class Proxy:
 
     async def handle(self, request: ClientRequest, answer: Answer) -> None:
         """Answer one request. Raises ClientGone when nobody waits for the answer any more."""
+        if refusal := self.refusal(request):
+            await answer.say(refusal.status, refusal.reason, refusal.text, refusal.headers)
+            return
         decision = self._judge(request)
         verdict = decision.verdict if decision else Verdict.DIRECT
         self._metrics.begun()
@@ -66,6 +72,22 @@ class Proxy:
             pass
         finally:
             self._metrics.answered(verdict, answer.status, answer.bytes_sent, cut=answer.started and not whole)
+
+    def refusal(self, request: ClientRequest) -> Refusal | None:
+        """Why a request, or a CONNECT, is not served. None: it is."""
+        target = request.target
+        if request.opened is None and (refused := self.gate.refuses_client(target, request.headers)):
+            return refused
+        if request.method == "CONNECT":
+            upstream = parse_authority(target)
+        elif target.lower().startswith(("http://", "https://")):
+            upstream = authority_of(target)
+        elif request.opened is not None:
+            upstream = parse_authority(first(request.headers, "Host") or str(request.opened), default_port=443)
+        else:
+            return None
+        # What is no address is refused where it is judged, and what is our own is no upstream.
+        return self.gate.refuses_upstream(upstream) if upstream is not None and not self.is_own(upstream) else None
 
     def _judge(self, request: ClientRequest) -> Decision | None:
         """Where the request goes. None: it is the gateway's own to answer, if only with 400."""

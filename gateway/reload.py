@@ -17,7 +17,7 @@ from worker_peer.host.schema import key_of
 
 #: Between two looks at the files: soon enough for a person, and a few stat calls a second cost nothing.
 LOOK_EVERY_S: Final = 1.0
-_RELOADED: Final = frozenset({"registry_mirror", "proxies", "images", "hijack_https"})
+_RELOADED: Final = frozenset({"registry_mirror", "proxies", "images", "hijack_https", "whiteList", "basicAuth"})
 
 _LOG = logging.getLogger("dfdaemon")
 #: A file's state; None where there is none.
@@ -32,7 +32,7 @@ class Reloader:
         *,
         read: Callable[[], GatewayConfig],
         build: Callable[[GatewayConfig], RuleTable],
-        apply: Callable[[RuleTable], None],
+        apply: Callable[[GatewayConfig, RuleTable], None],
         config: GatewayConfig,
         file: Path | None,
     ) -> None:
@@ -68,7 +68,7 @@ class Reloader:
         except ConfigError as error:
             _LOG.error("the new configuration is refused, the old rules stay in force: %s", error)
             return False
-        self._apply(table)
+        self._apply(config, table)
         self._config = config
         # The new configuration may name other certificates.
         self._seen = await asyncio.to_thread(self._print)

@@ -58,8 +58,17 @@ _PARAMETERS: Final = HTTP1ConnectionParameters(
 class HttpDoor(HTTPServerConnectionDelegate):
     """Serves HTTP/1.x on any stream: the listener's, or one whose TLS was opened."""
 
-    def __init__(self, handler: Handler, background: Background, *, on_connect: ConnectHandler | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        background: Background,
+        *,
+        on_connect: ConnectHandler | None = None,
+        admits: Callable[[ClientRequest], bool] = lambda _: True,
+    ) -> None:
+        """`admits`: whether a CONNECT goes to `on_connect`; one that does not is the handler's to answer."""
         self._handler = handler
+        self._admits = admits
         self._background = background
         self._on_connect = on_connect
         self._connections: dict[object, set[asyncio.Task[None]]] = {}
@@ -125,10 +134,9 @@ class HttpDoor(HTTPServerConnectionDelegate):
         # A task that is cancelled before its first step runs no `finally`.
         task.add_done_callback(lambda _: own.close())
 
-    @property
-    def tunnels(self) -> bool:
-        """Whether CONNECT is served here: not inside an opened tunnel."""
-        return self._on_connect is not None
+    def tunnels(self, request: ClientRequest) -> bool:
+        """Whether a CONNECT is served here: not inside an opened tunnel, and not what the handler will refuse."""
+        return self._on_connect is not None and self._admits(request)
 
     async def _handle(self, request: ClientRequest, answer: Answer) -> None:
         try:
@@ -166,9 +174,6 @@ class _Exchange(HTTPMessageDelegate):
 
     def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
         assert isinstance(start_line, RequestStartLine)
-        if start_line.method == "CONNECT" and self._door.tunnels:
-            self._door.tunnel(self._connection, start_line.path)
-            return
         if headers.get("Content-Length", "0").strip() != "0" or "Transfer-Encoding" in headers:
             self._body = RequestBody()
         opened = self._server_conn.context
@@ -181,6 +186,9 @@ class _Exchange(HTTPMessageDelegate):
             body=self._body,
             opened=opened,
         )
+        if start_line.method == "CONNECT" and self._door.tunnels(request):
+            self._door.tunnel(self._connection, start_line.path)
+            return
         answer = Answer(self._connection, method=start_line.method, version=start_line.version, request_headers=headers)
         self._connection.set_close_callback(self._gone)
         self._task = self._door.begin(self._server_conn, request, answer)

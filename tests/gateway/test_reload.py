@@ -31,7 +31,11 @@ class Lab:
         self.hangup = asyncio.Event()
         self.background = Background()
         self.reloader = Reloader(
-            read=self.read, build=rules_from, apply=self.taken.put_nowait, config=self.read(), file=self.file
+            read=self.read,
+            build=rules_from,
+            apply=lambda _, table: self.taken.put_nowait(table),
+            config=self.read(),
+            file=self.file,
         )
 
     def read(self) -> GatewayConfig:
