@@ -10,6 +10,8 @@ from scripts.simulation.swarm import Outcome, simulate
 from wire.pieces import PieceLayout, layout_for
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+#: Delays above this are a mistake: nothing would be left to see of a content's own time.
+_LONGEST_MS = 10_000.0
 
 
 def size(text: str) -> int:
@@ -76,6 +78,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--zones", type=int, default=0, metavar="K")
     made.add_argument("--zone-link", type=float, default=0.0, metavar="X", help="a zone's link in peers' links (0: not narrow)")
     made.add_argument("--arrivals", type=arrivals, default=FLASH_S, metavar="flash|SECONDS")
+    made.add_argument(
+        "--control-delay", type=float, default=2.0, metavar="MS", help="of a message to or from the supernode, one way (2)"
+    )
+    made.add_argument("--data-delay", type=float, default=0.5, metavar="MS", help="of a request to another peer (0.5)")
     made.add_argument("--no-cut-through", action="store_true", help="peers pass on whole pieces only")
     made.add_argument("--random-seed", type=int, default=1, metavar="N")
     made.add_argument("--json", action="store_true", help="one JSON object on the last line")
@@ -88,6 +94,8 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
         raise ValueError("peers and rates must be above 0")
     if not 0 <= options.zones <= options.peers or options.zone_link < 0:
         raise ValueError("zones: from 0 to the number of peers, with a link of at least 0")
+    if not (0 <= options.control_delay <= _LONGEST_MS and 0 <= options.data_delay <= _LONGEST_MS):
+        raise ValueError(f"delays: from 0 to {_LONGEST_MS:.0f} ms")
     layout = layout_for(options.size)
     if options.piece is not None or options.block is not None:
         piece = options.piece or layout.piece_length
@@ -104,6 +112,8 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
         zones=options.zones,
         zone_link_x=options.zone_link,
         arrivals_s=options.arrivals,
+        control_s=options.control_delay / 1e3,
+        data_s=options.data_delay / 1e3,
         cut_through=not options.no_cut_through,
         random_seed=options.random_seed,
     )

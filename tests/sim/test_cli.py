@@ -27,14 +27,13 @@ def test_people_read_words(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_options_mean_what_they_say() -> None:
     given = "--peers 7 --size 1GiB --piece 8M --block 64K --seed-rate 2 --source-rate 1 --slow 0.2 --deaths 0.01 --zones 3"
-    options = parser().parse_args(
-        [*given.split(), "--zone-link", "4", "--arrivals", "30", "--random-seed", "9", "--peer-rate", "1gbit"]
-    )
+    more = "--zone-link 4 --arrivals 30 --random-seed 9 --peer-rate 1gbit --control-delay 40 --data-delay 25"
+    options = parser().parse_args([*given.split(), *more.split()])
     scenario = scenario_of(options)
     assert (scenario.peers, scenario.layout.piece_count, scenario.layout.block_length) == (7, 128, 65536)
     assert (scenario.seed_x, scenario.source_x, scenario.slow, scenario.deaths) == (2.0, 1.0, 0.2, 0.01)
     assert (scenario.zones, scenario.zone_link_x, scenario.arrivals_s, scenario.random_seed) == (3, 4.0, 30.0, 9)
-    assert scenario.peer_rate == 125e6
+    assert (scenario.peer_rate, scenario.control_s, scenario.data_s) == (125e6, 0.04, 0.025)
 
 
 def test_the_layout_is_the_supernodes_unless_one_is_given() -> None:
@@ -56,6 +55,8 @@ def test_the_layout_is_the_supernodes_unless_one_is_given() -> None:
         ["--zones", "9", "--peers", "3"],
         ["--piece", "3", "--block", "2"],
         ["--piece", "32M"],
+        ["--control-delay", "-1"],
+        ["--data-delay", "nan"],
         ["--what"],
     ],
 )

@@ -46,6 +46,20 @@ def test_a_promise_takes_the_piece_out_of_what_is_wanted_and_counts_as_a_copy() 
     ]
 
 
+def test_what_is_undone_before_it_was_told_is_never_told() -> None:
+    of = roster()
+    parent, child = enter(of, "parent", 0b111), enter(of, "child")
+    lease = of.leases[grant(of, parent, child, 0, 1, 2)]
+    of.unpromise(lease, 1, {})
+    of.unpromise(lease, 0, {})
+    of.promise(lease, 0)
+    assert [(each.lease, each.piece) for each in of.take_decided()] == [(1, 0), (1, 2)], "given again, told once"
+    of.promise(lease, 1)
+    for each in of.leave(parent):
+        of.sync(each)
+    assert of.take_decided() == [], "its lease has ended"
+
+
 def test_a_broken_promise_breaks_those_that_wait_for_it() -> None:
     of = roster()
     root, middle, last = enter(of, "root", 1), enter(of, "middle"), enter(of, "last")
