@@ -6,7 +6,7 @@ import pytest
 
 from scripts.simulation.scenario import Scenario
 from scripts.simulation.swarm import Outcome, simulate
-from wire.pieces import layout_for
+from wire.pieces import PieceLayout, layout_for
 
 MIB = 1 << 20
 
@@ -45,6 +45,14 @@ def test_the_swarms_of_the_benchmark(peers: int) -> None:
     scenario = Scenario(peers=peers, layout=layout_for(64 * MIB), seed_x=1.0, source_x=1.0)
     outcome = run(scenario)
     assert outcome.makespan_over_tmin <= 1.10
+    assert outcome.seed_egress <= 1.06
+
+
+def test_full_router_queues_make_nobody_slow() -> None:
+    """Messages and requests that take 50 ms each, pieces that take 42: what the benchmark's links do."""
+    scenario = Scenario(peers=10, layout=PieceLayout(64 * MIB, MIB // 4, MIB // 8), seed_x=1.0, source_x=1.0)
+    outcome = run(replace(scenario, control_s=0.05, data_s=0.05))
+    assert outcome.makespan_over_tmin <= 1.17
     assert outcome.seed_egress <= 1.06
 
 
