@@ -29,6 +29,9 @@ async def test_nobody_passes_without_the_password_and_the_upstream_never_sees_it
             assert (got.status, got.body) == (200, b"hi")
             assert [name for name, _ in origin.seen[0].fields] == ["Host"]
             async with client(gateway.port) as user:
+                await user.send(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{_AUTH}\r\n")
+                assert await user.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 200 Connection established\r\n\r\n"
+            async with client(gateway.port) as user:
                 assert (await user.ask("GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")).status == 200
 
 
