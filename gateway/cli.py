@@ -74,6 +74,9 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
     )
     _add_rules(command("rules", "say what the rules would do with a URL; nothing is asked"))
     _add_gen_ca(command("gen-ca", "make a CA for hijack_https"))
+    doctor = command("doctor", "say what is wrong with this host's gateway, and what to do; exit code 1 where something is")
+    _add_settings(doctor)
+    doctor.add_argument("--json", default="false", metavar="BOOL", help="for programs")
     command("gen-doc", "write the manual as Markdown").add_argument("-p", "--path", help="folder to write into; else stdout")
     command("help", "help about a command").add_argument("words", nargs="*", metavar="COMMAND", help="the command")
     return {"": parser, **commands.choices}
@@ -117,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _gen_ca(given)
         case "rules":
             return _rules(given)
+        case "doctor":
+            return _doctor(given)
         case "gen-doc":
             return write_documents(parsers, ["--path", given["path"]] if "path" in given else [])
         case "help":
@@ -146,6 +151,25 @@ def _rules(given: dict[str, Any]) -> int:
     except ValueError as error:
         return _failed(str(error), 1)
     return 0
+
+
+def _doctor(given: dict[str, Any]) -> int:
+    import datetime
+
+    from gateway import doctor
+    from gateway.config import ConfigError
+    from gateway.settings import load
+
+    as_json = given.pop("json").lower() in ("true", "t", "1")
+    file = given.pop("config", None)
+    try:
+        config = load(flags=given, environment=os.environ, file=Path(file) if file is not None else None).config
+    except ConfigError as error:
+        findings = [doctor.broken_configuration(error)]
+    else:
+        findings = doctor.examine(config, now=datetime.datetime.now(datetime.UTC))
+    print(doctor.as_json(findings) if as_json else doctor.as_text(findings))
+    return doctor.exit_code(findings)
 
 
 def _gen_ca(given: dict[str, Any]) -> int:
