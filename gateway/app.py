@@ -12,6 +12,7 @@ import random
 import re
 import socket
 import ssl
+import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,25 +21,30 @@ from typing import Final, cast
 
 import psutil
 
+from gateway.access import Access
 from gateway.certs import CertificateStore, listener_context, read_pem
 from gateway.config import ConfigError, GatewayConfig
-from gateway.connect import Tunnels
+from gateway.connect import Probe, Tunnels
 from gateway.core.gate import Gate, WhiteHost
 from gateway.core.images import ImageRule, parse_pattern
+from gateway.core.permits import WhenDown
 from gateway.core.request_key import DownloadDefaults
 from gateway.core.rules import Authority, HijackHost, Mirror, ProxyRule, RuleTable, Trust, authority_of
 from gateway.dfget_flags import DfgetFlags, parse_flags
 from gateway.metrics import Metrics
 from gateway.proxy import About, Proxy
 from gateway.reload import Reloader
+from gateway.resume import Resume
 from gateway.server import GatewayServer, HttpDoor
 from gateway.stream import BlobServer, Patience
+from gateway.swarm_health import SwarmHealth
+from gateway.upgrade import Upgrades
 from gateway.upstream import Upstream, client_context
 from worker_peer.api import Peer
 from worker_peer.config import PeerConfig
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock, SystemClock
-from worker_peer.host.values import expand_nodes, parse_nodes, parse_rate
+from worker_peer.host.values import expand_nodes, parse_duration, parse_nodes, parse_rate
 
 #: 1.x's dfget, where nobody names a supernode.
 _DEFAULT_NODES: Final = "127.0.0.1:8002"
@@ -203,13 +209,40 @@ async def run(
         background = Background()
         stack.push_async_callback(background.close)
         metrics = Metrics()
+        probe = Probe(clock)
+        access = Access(
+            upstream,
+            clock,
+            background,
+            recheck_s=parse_duration(config.authorization.recheck),
+            when_down=WhenDown(config.authorization.when_registry_down),
+        )
+        blobs = BlobServer(
+            peer,
+            defaults,
+            metrics,
+            clock,
+            patience,
+            access=access,
+            health=SwarmHealth(supernodes, upstream, clock, background),
+            resume=Resume(upstream),
+            background=background,
+        )
         port = int(listener.getsockname()[1])
         proxy = Proxy(
             rules=rules,
             upstream=upstream,
-            blobs=BlobServer(peer, defaults, metrics, clock, patience),
+            blobs=blobs,
+            access=access,
+            probe=probe,
+            upgrades=Upgrades(upstream, background),
             metrics=metrics,
-            about=About(version=version(), peer=peer.peer_id),
+            about=About(
+                version=version(),
+                peer=peer.peer_id,
+                pseudonym=f"damselfly-{uuid.uuid4().hex[:12]}",
+                scheme="https" if config.certpem else "http",
+            ),
             is_own=_own_addresses(config, port),
             gate=gate_from(config),
         )
@@ -222,7 +255,7 @@ async def run(
             certificates=certificates,
             serve=lambda stream, target: opened.serve(stream, opened=target),
             metrics=metrics,
-            clock=clock,
+            probe=probe,
         )
         door = HttpDoor(
             proxy.handle, background, on_connect=tunnels.connect, admits=lambda request: proxy.refusal(request) is None

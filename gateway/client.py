@@ -9,13 +9,14 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Final, cast
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, ResponseStartLine
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
 
 from gateway.core.headers import Headers, first
 from gateway.core.rules import Authority
@@ -35,12 +36,19 @@ class ClientGone(Exception):
 class RequestBody:
     """A request's body on its way up: one chunk is held, the next is read when it has been taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_wanted: Callable[[], None] | None = None) -> None:
+        """`on_wanted` is called once, when somebody is about to take the first chunk: the client waits for that word."""
+        self._on_wanted = on_wanted
         self._chunks: deque[bytes] = deque()
         self._ended = False
         self._abandoned = False
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the client sends nothing before it is told to (Expect: 100-continue)."""
+        return self._on_wanted is not None
 
     async def put(self, chunk: bytes) -> None:
         """The client's next bytes. Returns when somebody has taken them, or nobody will."""
@@ -64,6 +72,8 @@ class RequestBody:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes. Never ends for a body that breaks off: whoever reads it is cancelled then."""
+        if self._on_wanted is not None and not self._chunks and not self._ended:
+            self._on_wanted()
         while True:
             while not self._chunks:
                 if self._ended:
@@ -113,6 +123,8 @@ class Answer:
         fields = HTTPHeaders()
         for name, value in headers:
             fields.add(name, value)
+        if "Date" not in fields:
+            fields.add("Date", formatdate(usegmt=True))
         has_body = self._method != "HEAD" and status not in (204, 304)
         self._ends_by_close = has_body and self._version == "HTTP/1.0" and "Content-Length" not in fields
         if self._ends_by_close:
@@ -147,6 +159,12 @@ class Answer:
         # Tornado resolves a pending write as done when the stream closes under it.
         if self._connection.stream is None or self._connection.stream.closed():
             raise ClientGone
+
+    def hand_over(self, status: int) -> IOStream:
+        """Give the client's connection away, whose protocol is no longer HTTP. Nothing may have been sent."""
+        assert not self.started
+        self.status, self._finished = status, True
+        return self._connection.detach()
 
     def finish(self) -> None:
         """The body is complete."""

@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from gateway.core.images import parse_pattern
 from worker_peer.host.schema import setting
-from worker_peer.host.values import parse_nodes, parse_rate
+from worker_peer.host.values import parse_duration, parse_nodes, parse_rate
 
 
 class ExitCode(IntEnum):
@@ -98,6 +98,14 @@ class BasicAuthConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizationConfig:
+    """`authorization`: who may have what from the cache. Its upstream is asked; no part of 1.x."""
+
+    recheck: str = setting("60s", "how long an upstream's word holds: access that it takes away ends here within it")
+    when_registry_down: str = setting("deny", "a cached blob while its upstream cannot say who may have it: deny or allow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogFileConfig:
     """`logConfig`."""
 
@@ -114,6 +122,7 @@ class GatewayConfig:
     proxies: tuple[ProxyRuleConfig, ...] = setting((), "ordered rules: {regx, use_https, direct, redirect}; first match wins")
     images: tuple[ImageRuleConfig, ...] = setting((), "images switched to the swarm or away: {image, direct}; first match wins")
     hijack_https: HijackConfig = setting(HijackConfig, "HTTPS hosts whose requests are opened and judged by the rules")
+    authorization: AuthorizationConfig = setting(AuthorizationConfig, "who may have a blob out of the cache")
     white_list: tuple[WhiteListConfig, ...] = setting(
         (), "upstreams that clients may reach: {host | regx, ports}; empty: all", key="whiteList"
     )
@@ -147,6 +156,14 @@ def validate(config: GatewayConfig) -> None:
         parse_rate(config.ratelimit)
     except ValueError as error:
         raise ConfigError(f"ratelimit: {error}", exit_code=ExitCode.RATE) from None
+    try:
+        if parse_duration(config.authorization.recheck) < 0:
+            raise ValueError("must not be negative")
+    except ValueError as error:
+        raise ConfigError(f"authorization.recheck: {error}; allowed: a duration (60s, 5m), 0s: ask at each request") from None
+    if config.authorization.when_registry_down not in ("deny", "allow"):
+        wrong = config.authorization.when_registry_down
+        raise ConfigError(f"authorization.when_registry_down: {wrong!r}; allowed: deny, allow")
     if config.localrepo and not config.localrepo.startswith("/"):
         raise ConfigError(f"localrepo: {config.localrepo!r} is not an absolute path", exit_code=ExitCode.LOCALREPO)
     if config.log_format not in ("classic", "json"):

@@ -96,14 +96,14 @@ class Tunnels:
         certificates: CertificateStore | None,
         serve: Serve,
         metrics: Metrics,
-        clock: Clock,
+        probe: Probe,
     ) -> None:
         """`rules`: the table in force. `certificates` None: nothing is ever opened."""
         self._rules = rules
         self._certificates = certificates
         self._serve = serve
         self._metrics = metrics
-        self._probe = Probe(clock)
+        self._probe = probe
 
     async def connect(self, client: socket.socket, target_text: str, early: bytes) -> None:
         """Serve one CONNECT. `early`: what the client sent behind its head without waiting. The caller closes `client`."""

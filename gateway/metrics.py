@@ -21,6 +21,12 @@ class Fallback(Enum):
 
     REFUSED = "refused"
     """The peer said that it cannot be had."""
+    NOT_PERMITTED = "not_permitted"
+    """The upstream has not said that this client may have it: it answers for itself."""
+    NO_SWARM = "no_swarm"
+    """No supernode answers."""
+    CHANGED = "changed"
+    """The upstream has another content by now."""
     SLOW_OPEN = "slow_open"
     """The peer did not know the content's length in time."""
     SLOW_START = "slow_start"

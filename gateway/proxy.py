@@ -3,22 +3,29 @@
 Drives and decides nothing itself: rules.py judges, stream.py answers out of the swarm, upstream.py goes straight.
 """
 
+import dataclasses
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from tornado.httputil import HTTPInputError
 
+from gateway.access import Access
 from gateway.client import Answer, ClientRequest
+from gateway.connect import Probe, Speaks
 from gateway.core.gate import Gate, Refusal
-from gateway.core.headers import first, to_upstream
+from gateway.core.headers import first, has_passed, to_upstream, via, without
+from gateway.core.mirror_target import HEADER as REGISTRY_HEADER
+from gateway.core.mirror_target import mirror_target
 from gateway.core.rules import Authority, Decision, RuleTable, Verdict, authority_of, parse_authority
+from gateway.local_registry import LocalRegistry, with_registry_credentials
 from gateway.metrics import CONTENT_TYPE, Fallback, Metrics
 from gateway.stream import BlobServer
-from gateway.upstream import Response, Upstream, UpstreamBroke, UpstreamFailed
+from gateway.upgrade import Upgrades, wants_upgrade
+from gateway.upstream import Response, Upstream, UpstreamBroke, UpstreamFailed, host_of
 from wire.ids import url_without_secrets
 from worker_peer.api import DownloadFailed
 
@@ -29,18 +36,22 @@ _OWN_PATHS: Final = frozenset({"/metrics", "/_ping", "/version", "/debug/version
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What /version says."""
+    """What this gateway says of itself."""
 
     version: str
     peer: str
+    pseudonym: str
+    """Its name in Via, nobody else's."""
+    scheme: str
+    """By which its own port is spoken to."""
 
 
 class Proxy:
     """The gateway's handler of requests."""
 
     def __init__(
-        self, *, rules: RuleTable, upstream: Upstream, blobs: BlobServer, metrics: Metrics, about: About,
-        is_own: Callable[[Authority], bool], gate: Gate = _OPEN,
+        self, *, rules: RuleTable, upstream: Upstream, blobs: BlobServer, access: Access, probe: Probe, upgrades: Upgrades,
+        metrics: Metrics, about: About, is_own: Callable[[Authority], bool], gate: Gate = _OPEN,
     ) -> None:  # fmt: skip
         """`is_own` tells whether an address leads to this very gateway."""
         #: Replaced as a whole by a reload; a running request keeps what it began with.
@@ -48,6 +59,10 @@ class Proxy:
         self.gate = gate
         self._upstream = upstream
         self._blobs = blobs
+        self._access = access
+        self._probe = probe
+        self._upgrades = upgrades
+        self._local = LocalRegistry(upstream, self.resolve)
         self._metrics = metrics
         self._about = about
         self.is_own = is_own
@@ -57,7 +72,21 @@ class Proxy:
         if refusal := self.refusal(request):
             await answer.say(refusal.status, refusal.reason, refusal.text, refusal.headers)
             return
-        decision = self._judge(request)
+        if has_passed(request.headers, self._about.pseudonym):
+            await answer.say(508, "Loop Detected", "dfdaemon: this request has been here before: its upstream leads back\n")
+            return
+        if request.opened is None and self._local.serves(request):
+            await self._local.answer(request, answer, scheme=self._about.scheme)
+            return
+        try:
+            decision = await self._judge(request)
+        except UpstreamFailed as error:
+            await answer.say(502, "Bad Gateway", str(error))
+            return
+        seen = via(request.headers, request.version, self._about.pseudonym)
+        if request.opened is None:
+            seen = with_registry_credentials(without(seen, REGISTRY_HEADER))
+        request = dataclasses.replace(request, headers=seen)
         verdict = decision.verdict if decision else Verdict.DIRECT
         self._metrics.begun()
         whole = False
@@ -89,8 +118,8 @@ class Proxy:
         # What is no address is refused where it is judged, and what is our own is no upstream.
         return self.gate.refuses_upstream(upstream) if upstream is not None and not self.is_own(upstream) else None
 
-    def _judge(self, request: ClientRequest) -> Decision | None:
-        """Where the request goes. None: it is the gateway's own to answer, if only with 400."""
+    async def _judge(self, request: ClientRequest) -> Decision | None:
+        """Where the request goes. None: it is the gateway's own to answer, if only with 400. Raises UpstreamFailed."""
         rules, target = self.rules, request.target
         if target.lower().startswith(("http://", "https://")):
             authority = authority_of(target)
@@ -99,16 +128,55 @@ class Proxy:
             if not self.is_own(authority):
                 return rules.forward(request.method, target)
             # A client that asks its proxy for the proxy: dockerd does, for a mirror that NO_PROXY does not name.
-            target = "/" + target.split("://", 1)[1].partition("/")[2]
+            target = _path_of(target)
         if not target.startswith("/"):
             return None
         if request.opened is None:
-            return None if target.partition("?")[0] in _OWN_PATHS else rules.mirrored(request.method, target)
+            return None if target.partition("?")[0] in _OWN_PATHS else await self._mirrored(request, target)
         host = first(request.headers, "Host") or str(request.opened)
         authority = parse_authority(host, default_port=443)
         if authority is None or self.is_own(authority):
             return None
         return rules.forward(request.method, f"https://{host}{target}")
+
+    async def _mirrored(self, request: ClientRequest, target: str) -> Decision | None:
+        """A request that names no host in its target: registry_mirror's, or that of a registry which it names elsewhere."""
+        meant = mirror_target(target, request.headers)
+        if meant is None:
+            return None
+        decision = self.rules.mirrored(request.method, meant.target)
+        if not meant.place:
+            return decision
+        url = await self._url_at(meant.place, meant.scheme, meant.target)
+        if self.is_own(cast("Authority", authority_of(url))):
+            return None
+        reason = f"{decision.reason}, registry named by {meant.said_by}"
+        return dataclasses.replace(decision, url=url, trust=self.rules.trust_of(url), reason=reason)
+
+    async def _url_at(self, place: str, scheme: str, target: str) -> str:
+        """The URL of a registry whose scheme may not be known: https, unless a port that is not https's own speaks no TLS."""
+        authority = parse_authority(place, default_port=443)
+        assert authority is not None
+        if not scheme:
+            try:
+                spoken = await self._probe.ask(authority)
+            except OSError as error:
+                why = error.strerror or "it did not answer in time"
+                raise UpstreamFailed(f"dfdaemon: {place} cannot be connected to: {why}\n") from None
+            scheme = "http" if spoken is not Speaks.TLS and authority.port != 443 else "https"
+        return f"{scheme}://{place}{target}"
+
+    async def resolve(self, place: str, target: str) -> Decision:
+        """How a registry (empty: the mirror's) is asked for a path, or anybody for a URL. Raises UpstreamFailed."""
+        if target.startswith("/"):
+            url = await self._url_at(place, "", target) if place else self.rules.mirror.remote + target
+        else:
+            url = target
+        trust = self.rules.trust_of(url)
+        authority = authority_of(url)
+        if authority is None or self.is_own(authority):
+            raise UpstreamFailed("dfdaemon: this is the gateway itself: name the registry\n")
+        return Decision(verdict=Verdict.DIRECT, url=url, trust=trust, reason="token")
 
     async def _follow(self, decision: Decision, request: ClientRequest, answer: Answer) -> bool:
         """True: the answer is complete."""
@@ -123,10 +191,17 @@ class Proxy:
         return await self._straight(decision, request, answer)
 
     async def _straight(self, decision: Decision, request: ClientRequest, answer: Answer) -> bool:
-        headers = to_upstream(request.headers, host=_host_of(decision.url))
+        if wants_upgrade(request) and await self._upgrades.serve(request, decision, answer):
+            return True
+        headers = to_upstream(request.headers, host=host_of(decision.url))
         body = request.body.chunks() if request.body is not None else None
+        expects = request.body is not None and request.body.is_expected
         try:
-            async with self._upstream.request(request.method, decision.url, headers, decision.trust, body=body) as response:
+            async with self._upstream.request(
+                request.method, decision.url, headers, decision.trust, body=body, expects=expects
+            ) as response:
+                if request.method in ("GET", "HEAD"):
+                    self._access.saw(decision.url, request.headers, response.status)
                 return await self._pass_on(response, decision, answer)
         except UpstreamFailed as error:
             await answer.say(502, "Bad Gateway", str(error))
@@ -134,7 +209,8 @@ class Proxy:
 
     async def _pass_on(self, response: Response, decision: Decision, answer: Answer) -> bool:
         try:
-            await answer.start(response.status, response.reason, response.headers)
+            headers = via(response.headers, response.version, self._about.pseudonym)
+            await answer.start(response.status, response.reason, headers)
         except HTTPInputError:
             raise UpstreamFailed("dfdaemon: the upstream sent a header field that is none\n") from None
         try:
@@ -150,7 +226,7 @@ class Proxy:
         """The gateway's own pages, and what is nobody's."""
         path = request.target.partition("?")[0]
         if "://" in path:
-            path = "/" + path.split("://", 1)[1].partition("/")[2]
+            path = _path_of(path)
         if request.opened is not None or path not in _OWN_PATHS:
             await answer.say(400, "Bad Request", "dfdaemon: the request names no upstream that can be asked\n")
         elif request.method not in ("GET", "HEAD"):
@@ -170,9 +246,6 @@ async def _copy(chunks: AsyncGenerator[bytes, None], answer: Answer) -> None:
             await answer.write(chunk)
 
 
-def _host_of(url: str) -> str:
-    """The Host field for a URL: its authority as written, without user information (RFC 9110 §7.2)."""
-    rest = url.partition("://")[2]
-    for mark in "/?#":
-        rest = rest.partition(mark)[0]
-    return rest.rpartition("@")[2]
+def _path_of(url: str) -> str:
+    """An absolute URL's path and query."""
+    return "/" + url.split("://", 1)[1].partition("/")[2]

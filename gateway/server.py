@@ -13,10 +13,11 @@ import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
+from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
 from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
+    HTTPInputError,
     HTTPMessageDelegate,
     HTTPServerConnectionDelegate,
     RequestStartLine,
@@ -26,7 +27,9 @@ from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.tcpserver import TCPServer
 
 from gateway.client import Answer, ClientGone, ClientRequest, RequestBody
+from gateway.core.framing import fault_of
 from gateway.core.rules import Authority
+from gateway.http_connection import ServerConnection
 from gateway.sockets import bridge, first_byte
 from worker_peer.host.background import Background
 
@@ -35,7 +38,8 @@ TLS_HANDSHAKE: Final = b"\x16"
 #: A kept-alive connection without a request ends after so long; Go's clients end theirs after 90 s.
 _IDLE_S: Final = 300.0
 _CHUNK_BYTES: Final = 256 << 10
-_MAX_HEADER_BYTES: Final = 64 << 10
+#: Several tokens of some kilobytes each are usual.
+_MAX_HEADER_BYTES: Final = 256 << 10
 #: The body is streamed, so its size is the upstream's to judge.
 _MAX_BODY_BYTES: Final = 1 << 62
 #: Of one connection's read buffer in Tornado.
@@ -80,13 +84,13 @@ class HttpDoor(HTTPServerConnectionDelegate):
 
     def serve(self, stream: IOStream, *, opened: Authority | None = None) -> None:
         """Read requests from `stream` until it ends. `opened`: the CONNECT target that it was."""
-        connection = HTTP1ServerConnection(stream, _PARAMETERS, opened)
+        connection = ServerConnection(stream, _PARAMETERS, opened)
         self._connections[connection] = set()
         connection.start_serving(self)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Tornado: a request begins."""
-        assert isinstance(server_conn, HTTP1ServerConnection)
+        assert isinstance(server_conn, ServerConnection)
         assert isinstance(request_conn, HTTP1Connection)
         return _Exchange(self, server_conn, request_conn)
 
@@ -157,7 +161,7 @@ class HttpDoor(HTTPServerConnectionDelegate):
         """End every connection."""
         while self._connections:
             connection = next(iter(self._connections))
-            assert isinstance(connection, HTTP1ServerConnection)
+            assert isinstance(connection, ServerConnection)
             await connection.close()
             self._connections.pop(connection, None)
 
@@ -165,33 +169,50 @@ class HttpDoor(HTTPServerConnectionDelegate):
 class _Exchange(HTTPMessageDelegate):
     """One request as Tornado tells it: head, body, end, or the connection's end."""
 
-    def __init__(self, door: HttpDoor, server_conn: HTTP1ServerConnection, connection: HTTP1Connection) -> None:
+    def __init__(self, door: HttpDoor, server_conn: ServerConnection, connection: HTTP1Connection) -> None:
         self._door = door
         self._server_conn = server_conn
         self._connection = connection
         self._body: RequestBody | None = None
+        self._answer: Answer | None = None
         self._task: asyncio.Task[None] | None = None
 
     def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
         assert isinstance(start_line, RequestStartLine)
-        if headers.get("Content-Length", "0").strip() != "0" or "Transfer-Encoding" in headers:
-            self._body = RequestBody()
         opened = self._server_conn.context
         assert opened is None or isinstance(opened, Authority)
+        fields = tuple(headers.get_all())
+        if fault := fault_of(start_line.version, start_line.path, fields, opened=opened):
+            raise HTTPInputError(fault)
+        # Tornado would say 100 at once; here the upstream is asked first.
+        expects = headers.pop("Expect", "").strip().lower() == "100-continue" and start_line.version != "HTTP/1.0"
+        if headers.get("Content-Length", "0").strip() != "0" or "Transfer-Encoding" in headers:
+            self._body = RequestBody(on_wanted=self._go_on if expects else None)
         request = ClientRequest(
             method=start_line.method,
             target=start_line.path,
             version=start_line.version,
-            headers=tuple(headers.get_all()),
+            headers=fields,
             body=self._body,
             opened=opened,
         )
         if start_line.method == "CONNECT" and self._door.tunnels(request):
             self._door.tunnel(self._connection, start_line.path)
             return
-        answer = Answer(self._connection, method=start_line.method, version=start_line.version, request_headers=headers)
+        answer = self._answer = Answer(
+            self._connection, method=start_line.method, version=start_line.version, request_headers=headers
+        )
         self._connection.set_close_callback(self._gone)
         self._task = self._door.begin(self._server_conn, request, answer)
+
+    def _go_on(self) -> None:
+        """The upstream wants the body: so may the client send it (RFC 9110 §10.1.1)."""
+        stream = self._connection.stream
+        if not self._answer_began() and stream is not None and not stream.closed():
+            stream.write(b"HTTP/1.1 100 Continue\r\n\r\n").add_done_callback(lambda done: done.exception())
+
+    def _answer_began(self) -> bool:
+        return self._answer is not None and self._answer.started
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self._body.put(chunk) if self._body is not None else None

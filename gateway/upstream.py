@@ -7,21 +7,27 @@ the environment. Bytes flow up from an async iterator and down through another; 
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
+from urllib.parse import urljoin
 
 import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from gateway.core.headers import Headers, first, to_client
+from gateway.core.headers import Headers, first, impersonal, to_client, to_upstream
 from gateway.core.rules import Trust, authority_of
 from wire.ids import url_without_secrets
 
 CONNECT_S: Final = 10.0
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS: Final = 5
 _BUFFER_BYTES: Final = 256 << 10
-_MAX_LINE_BYTES: Final = 64 << 10
+_MAX_LINE_BYTES: Final = 256 << 10
+_MAX_FIELDS: Final = 1024
+#: An upstream that knows no Expect would never say 100: then the body is sent unasked (RFC 9110 §10.1.1).
+_CONTINUE_S: Final = 1.0
 _MAX_CONTEXTS: Final = 64
 #: What may be sent again on a fresh connection when a kept one turns out to be dead (RFC 9110 §9.2.2).
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -39,6 +45,16 @@ class UpstreamBroke(Exception):
     """The upstream broke off in the middle of a body: what came is not all."""
 
 
+class _Request(aiohttp.ClientRequest):
+    """aiohttp's request, but for one that waits for 100 Continue: it does not wait for ever."""
+
+    def update_expect_continue(self, expect: bool = False) -> None:
+        super().update_expect_continue(expect)
+        waiting = self._continue
+        if waiting is not None:
+            self.loop.call_later(_CONTINUE_S, lambda: None if waiting.done() else waiting.set_result(True))
+
+
 class Response:
     """An upstream's response: its head is here, its body comes."""
 
@@ -46,6 +62,7 @@ class Response:
         self._response = response
         self.status = response.status
         self.reason = response.reason or ""
+        self.version = "1.0" if response.version is not None and response.version.minor == 0 else "1.1"
         self.headers = to_client((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -79,16 +96,25 @@ class Upstream:
             read_bufsize=_BUFFER_BYTES,
             max_line_size=_MAX_LINE_BYTES,
             max_field_size=_MAX_LINE_BYTES,
+            max_headers=_MAX_FIELDS,
+            request_class=_Request,
             raise_for_status=False,
         )
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, headers: Headers, trust: Trust, *, body: AsyncIterator[bytes] | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        trust: Trust,
+        *,
+        body: AsyncIterator[bytes] | None = None,
+        expects: bool = False,
     ) -> AsyncIterator[Response]:
         """Send a request, its path and query byte for byte, and give the response. Leaving early drops the connection.
 
-        Raises UpstreamFailed when there is none.
+        `expects`: the body is begun only when the upstream says that it wants it. Raises UpstreamFailed.
         """
         session = self._kept if body is None and method in _SAFE_TO_REPEAT else self._fresh
         context = await self._context(trust) if url.lower().startswith("https:") else False
@@ -103,6 +129,7 @@ class Upstream:
                 headers=CIMultiDict([(name, _as_sent(value)) for name, value in headers]),
                 data=body_or_nothing,
                 allow_redirects=False,
+                expect100=expects and body is not None,
                 ssl=context or True,
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -112,6 +139,37 @@ class Upstream:
         finally:
             # After a complete body the connection is back in the pool already; else it is dropped.
             response.close()
+
+    @asynccontextmanager
+    async def following(
+        self, method: str, url: str, headers: Headers, trust: Trust, *, enough: Callable[[str], bool] = lambda url: False
+    ) -> AsyncIterator[Response]:
+        """The response where the redirects end, or the redirect to a URL that is `enough`. `headers` without Host.
+
+        To another origin go no credentials, and none come back from there (RFC 9110 §15.4). Raises UpstreamFailed.
+        """
+        for _ in range(_MAX_REDIRECTS + 1):
+            async with self.request(method, url, to_upstream(headers, host=host_of(url)), trust) as response:
+                place = first(response.headers, "Location")
+                following = urljoin(url, place) if response.status in REDIRECTS and place else ""
+                if authority_of(following) is None or enough(following):
+                    yield response
+                    return
+            if authority_of(following) != authority_of(url) or following.partition(":")[0] != url.partition(":")[0]:
+                headers = impersonal(headers)
+            url = following
+        raise UpstreamFailed(f"dfdaemon: {authority_of(url)} redirects without end\n")
+
+    async def raw(self, url: str, trust: Trust) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a URL's host, for a protocol that is none of ours. Raises UpstreamFailed."""
+        target = authority_of(url)
+        assert target is not None
+        context = await self._context(trust) if url.lower().startswith("https:") else None
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await asyncio.open_connection(target.host, target.port, ssl=context)
+        except (OSError, ValueError) as error:
+            raise UpstreamFailed(_in_words(error, url)) from None
 
     async def _context(self, trust: Trust) -> ssl.SSLContext:
         context = self._contexts.get(trust)
@@ -127,6 +185,14 @@ class Upstream:
         """Drop every connection."""
         await self._kept.close()
         await self._fresh.close()
+
+
+def host_of(url: str) -> str:
+    """The Host field for a URL: its authority as written, without user information (RFC 9110 §7.2)."""
+    rest = url.partition("://")[2]
+    for mark in "/?#":
+        rest = rest.partition(mark)[0]
+    return rest.rpartition("@")[2]
 
 
 def client_context(trust: Trust) -> ssl.SSLContext:

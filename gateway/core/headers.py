@@ -28,11 +28,27 @@ _NEVER_DROPPED: Final = frozenset({"authorization", "content-length", "content-t
 _OF_ONE_CLIENT: Final = frozenset({"accept-encoding", "content-length", "expect", "host", "if-range", "range"})
 _CONDITIONS: Final = frozenset({"if-match", "if-modified-since", "if-none-match", "if-unmodified-since"})
 
+#: Fields of a content itself, the same for everybody who gets it.
+_OF_THE_CONTENT: Final = frozenset(
+    {
+        "cache-control", "content-disposition", "content-language", "content-type", "docker-content-digest",
+        "docker-distribution-api-version", "etag", "expires", "last-modified", "vary",
+    }
+)  # fmt: skip
+#: What may be told to a server that the client did not name.
+_IMPERSONAL: Final = frozenset({"accept", "accept-language", "user-agent", "via"})
+
 
 def first(headers: Headers, name: str) -> str | None:
     """The first value of a field, or None. Names are compared without case."""
     wanted = name.lower()
     return next((value for key, value in headers if key.lower() == wanted), None)
+
+
+def without(headers: Headers, name: str) -> Headers:
+    """The fields but for those of one name."""
+    wanted = name.lower()
+    return tuple(each for each in headers if each[0].lower() != wanted)
 
 
 def listed(headers: Headers, name: str) -> list[str]:
@@ -57,7 +73,7 @@ def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
 def to_upstream(headers: Headers, *, host: str) -> Headers:
     """A client's request header as the upstream gets it. `host` takes Host's place (RFC 9112 §3.2.2).
 
-    Expect ends here: the gateway has answered it with 100 by itself.
+    Expect ends here: whoever sends the body asks for it anew.
     """
     kept = tuple(each for each in end_to_end(headers) if each[0].lower() not in ("host", "expect"))
     return (("Host", host), *kept)
@@ -71,3 +87,35 @@ def to_client(headers: Iterable[tuple[str, str]]) -> Headers:
 def to_source(headers: Headers) -> Headers:
     """A client's request header as the source of a whole content gets it: no part, no condition, no coding, no Host."""
     return tuple((name, value) for name, value in end_to_end(headers) if name.lower() not in _OF_ONE_CLIENT | _CONDITIONS)
+
+
+def impersonal(headers: Headers) -> Headers:
+    """What may go on to another origin: no credential, whatever it is called."""
+    return tuple(each for each in headers if each[0].lower() in _IMPERSONAL)
+
+
+def representation(headers: Headers) -> Headers:
+    """The fields of a response that speak of the content, not of this exchange."""
+    return tuple(each for each in headers if each[0].lower() in _OF_THE_CONTENT)
+
+
+def is_shareable(headers: Headers) -> bool:
+    """Whether a content without a digest may be kept and given to others (RFC 9111 §3, for a shared cache): it has a
+    validator, and nothing says that it is one client's own."""
+    told = listed(headers, "Cache-Control")
+    if any(each.partition("=")[0] in ("no-store", "private") for each in told) or first(headers, "Set-Cookie") is not None:
+        return False
+    if {"*", "authorization", "cookie"} & set(listed(headers, "Vary")):
+        return False
+    return first(headers, "ETag") is not None or first(headers, "Last-Modified") is not None
+
+
+def via(headers: Headers, version: str, pseudonym: str) -> Headers:
+    """The fields with this hop noted (RFC 9110 §7.6.3)."""
+    return (*headers, ("Via", f"{version.removeprefix('HTTP/')} {pseudonym}"))
+
+
+def has_passed(headers: Headers, pseudonym: str) -> bool:
+    """Whether a message has been through the hop of that name before."""
+    wanted = pseudonym.lower()
+    return any(wanted in member.split() for member in listed(headers, "Via"))

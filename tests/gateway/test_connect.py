@@ -11,7 +11,7 @@ import pytest
 from gateway.certs import generate_ca
 from gateway.config import GatewayConfig, HijackConfig, HijackHostConfig, MirrorConfig, ProxyRuleConfig
 from tests.support.memory_peer import Held, MemoryPeer
-from tests.support.raw_http import Client, answers, client, ok, upstream
+from tests.support.raw_http import Client, answers, client, ok, permits, upstream
 from tests.support.running_gateway import Pair, running_gateway, self_signed
 
 _DATA = bytes(range(256)) * 5000
@@ -115,7 +115,7 @@ async def test_an_opened_tunnel_shows_a_leaf_of_the_ca_and_serves_many_requests(
     peer: MemoryPeer, authority: Pair, local_pair: Pair
 ) -> None:
     peer.hold(f"https://x{_PATH}", Held(data=_DATA))
-    async with upstream(answers(ok(b"{}")), tls=local_pair.server()) as origin:
+    async with upstream(permits(len(_DATA), ok(b"{}")), tls=local_pair.server()) as origin:
         async with running_gateway(_config(authority, local_pair.cert), peer) as gateway, client(gateway.port) as user:
             assert await _connect(user, origin.port) == 200
             await user.start_tls(authority.client(), "127.0.0.1")
@@ -127,7 +127,7 @@ async def test_an_opened_tunnel_shows_a_leaf_of_the_ca_and_serves_many_requests(
             # No way out of the tunnel to somewhere else.
             await user.send(f"CONNECT 127.0.0.1:{origin.port} HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await user.response()).status == 400
-        assert [seen.line for seen in origin.seen] == ["GET /v2/?x=%2f HTTP/1.1"] * 2
+        assert [seen.line for seen in origin.asked] == ["GET /v2/?x=%2f HTTP/1.1"] * 2
         assert origin.seen[0].get("Host") == [f"127.0.0.1:{origin.port}"]
         assert origin.seen[0].get("Accept") == ["z"]
         # One probe, and one kept connection for both requests.

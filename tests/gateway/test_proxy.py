@@ -13,6 +13,13 @@ from tests.support.running_gateway import running_gateway
 _CONFIG = GatewayConfig(port=0, proxies=(ProxyRuleConfig(regx="blobs/sha256.*"),))
 
 
+def _pseudonym(seen: Seen) -> str:
+    """The gateway's name in Via."""
+    (value,) = seen.get("Via")
+    assert value.startswith("1.1 damselfly-")
+    return value.removeprefix("1.1 ")
+
+
 async def test_a_request_passes_with_its_path_byte_for_byte_and_its_fields_in_order(peer: MemoryPeer) -> None:
     target = "/v2//a/../b%2Fc%7e/;x/manifests/latest?n=1&&Signature=a%2Bb+c/=&%7B"
     async with upstream(answers(ok(b"hi"))) as origin, running_gateway(_CONFIG, peer) as gateway:
@@ -26,6 +33,7 @@ async def test_a_request_passes_with_its_path_byte_for_byte_and_its_fields_in_or
             ("Accept", "a"),
             ("Accept", "b"),
             ("X-Last", "1"),
+            ("Via", f"1.1 {_pseudonym(origin.seen[0])}"),
         ]
     assert peer.requests == []
 
@@ -44,7 +52,7 @@ async def test_a_response_passes_as_it_is_but_for_the_fields_of_the_hop(peer: Me
     assert got.get("X-Raw") == b"caf\xc3\xa9 \xe9".decode("latin-1")
     assert got.get("Content-Encoding") == "gzip"
     assert {name.lower() for name, _ in got.head.fields} == {
-        "content-length", "www-authenticate", "set-cookie", "content-encoding", "docker-content-digest", "x-raw",
+        "content-length", "www-authenticate", "set-cookie", "content-encoding", "docker-content-digest", "x-raw", "via", "date",
     }  # fmt: skip
 
 
@@ -152,8 +160,13 @@ async def test_chunks_go_up_and_come_down(peer: MemoryPeer) -> None:
         assert (await user.ask(request + "1\r\nz\r\n0\r\n\r\n")).body == b"z"
 
 
-async def test_an_upload_is_asked_for_before_it_is_sent(peer: MemoryPeer) -> None:
+@pytest.mark.parametrize("says_so", [True, False])
+async def test_an_upload_is_asked_for_before_it_is_sent(peer: MemoryPeer, says_so: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.upstream._CONTINUE_S", 0.1)
+
     async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if says_so:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         writer.write(ok(await read_body(seen, reader)))
 
     async with upstream(script) as origin, running_gateway(_CONFIG, peer) as gateway, client(gateway.port) as user:
@@ -161,7 +174,8 @@ async def test_an_upload_is_asked_for_before_it_is_sent(peer: MemoryPeer) -> Non
         await user.send(head)
         assert (await user.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
         assert (await user.ask("ab")).body == b"ab"
-        assert origin.seen[0].get("Expect") == []
+        # The upstream has been asked first.
+        assert origin.seen[0].get("Expect") == ["100-continue"]
 
 
 async def test_an_upload_that_is_refused_early_is_answered(peer: MemoryPeer) -> None:
@@ -299,3 +313,143 @@ async def test_a_rule_may_lead_to_another_host(peer: MemoryPeer) -> None:
             got = await user.ask("GET http://old.test/a?b HTTP/1.1\r\nHost: old.test\r\n\r\n")
         assert got.body == b"moved"
         assert (origin.seen[0].line, origin.seen[0].get("Host")) == ("GET /a?b HTTP/1.1", [f"127.0.0.1:{origin.port}"])
+
+
+async def test_an_upload_that_is_refused_before_it_is_sent_is_never_asked_for(peer: MemoryPeer) -> None:
+    async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+
+    async with upstream(script) as origin, running_gateway(_CONFIG, peer) as gateway, client(gateway.port) as user:
+        got = await user.ask(
+            f"PUT http://127.0.0.1:{origin.port}/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert (got.status, got.body) == (401, b"no")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: 4, 4\r\n\r\n",
+        "POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\n",
+        "POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: +4\r\n\r\n",
+        "POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST {url} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        "POST {url} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST {url} HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST {url} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n",
+        "POST {url} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+        "GET {url} HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+        "GET {url} HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        "GET {url} HTTP/1.1\r\nHost: x, y\r\n\r\n",
+        "GET {url} HTTP/1.1\r\n\r\n",
+        "GET {url} HTTP/1.1\r\nHost: x\r\nA: b\r\n folded\r\n\r\n",
+        "GET {url} HTTP/1.1\r\nHost: x\r\nA\x00: b\r\n\r\n",
+        "GET  {url} HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET {url} HTTP/2.0\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_a_head_that_two_servers_could_read_differently_is_refused(peer: MemoryPeer, head: str) -> None:
+    async with upstream(answers(ok(b"never"))) as origin, running_gateway(_CONFIG, peer) as gateway, client(gateway.port) as user:
+        # What follows would be the smuggled request.
+        got = await user.ask(head.format(url=f"http://127.0.0.1:{origin.port}/x") + "GET /smuggled HTTP/1.1\r\n\r\n")
+        assert got.status == 400
+        assert await user.reader.read() == b""
+        assert origin.seen == []
+
+
+async def test_chunk_extensions_and_trailers_end_here(peer: MemoryPeer) -> None:
+    async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = await read_body(seen, reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"%x;a=b\r\n%b\r\n0\r\nX-Sum: 1\r\n\r\n" % (len(body), body))
+
+    async with upstream(script) as origin, running_gateway(_CONFIG, peer) as gateway, client(gateway.port) as user:
+        head = (
+            f"POST http://127.0.0.1:{origin.port}/x HTTP/1.1\r\nHost: x\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        for _ in range(2):
+            got = await user.ask(head + '3 ;name="v;w"\r\nabc\r\n2\r\nde\r\n0;last\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n')
+            assert (got.body, got.broken, got.get("Trailer")) == (b"abcde", False, None)
+        assert all(seen.get("Trailer") == [] and seen.get("X-Sum") == [] for seen in origin.seen)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["x\r\n", "-1\r\nx\r\n", "3\r\nabcd\r\n0\r\n\r\n", "1000000000000000000\r\n", "0\r\nno field\r\n\r\n", "3\n\r\nabc\r\n"],
+)  # fmt: skip
+async def test_chunks_that_are_none_end_the_connection(peer: MemoryPeer, body: str) -> None:
+    async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_body(seen, reader)
+        writer.write(ok(b"never"))
+
+    async with upstream(script) as origin, running_gateway(_CONFIG, peer) as gateway, client(gateway.port) as user:
+        await user.send(f"POST http://127.0.0.1:{origin.port}/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{body}")
+        said = await asyncio.wait_for(user.reader.read(), 10)
+        assert b"never" not in said
+
+
+async def test_a_request_that_comes_back_is_a_loop(peer: MemoryPeer) -> None:
+    async with upstream(answers(ok(b"hi"))) as origin, running_gateway(_CONFIG, peer) as gateway, client(gateway.port) as user:
+        url = f"http://127.0.0.1:{origin.port}/x"
+        assert (await user.ask(f"GET {url} HTTP/1.1\r\nHost: x\r\nVia: 1.0 fred, 1.1 p.example (x)\r\n\r\n")).status == 200
+        (first, second) = origin.seen[0].get("Via")
+        assert first == "1.0 fred, 1.1 p.example (x)"
+        assert (await user.ask(f"GET {url} HTTP/1.1\r\nHost: x\r\nVia: {first}, {second}\r\n\r\n")).status == 508
+        assert len(origin.seen) == 1
+
+
+async def test_big_headers_pass_both_ways(peer: MemoryPeer) -> None:
+    big = "x" * 100_000
+    raw = f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Big: {big}\r\n".encode() + b"X-Many: 1\r\n" * 300 + b"\r\nhi"
+
+    async with upstream(answers(raw)) as origin, running_gateway(_CONFIG, peer) as gateway, client(gateway.port) as user:
+        head = f"GET http://127.0.0.1:{origin.port}/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+        user.reader._limit = 1 << 20  # type: ignore[attr-defined]
+        await user.send(head + "t" * 60_000 + "\r\n\r\n")
+        got = await user.response()
+        assert (got.status, got.get("X-Big"), len(got.head.get("X-Many"))) == (200, big, 300)
+        assert origin.seen[0].get("Authorization") == ["Bearer " + "t" * 60_000]
+
+
+async def test_an_upstream_may_have_an_ipv6_address(peer: MemoryPeer) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(ok(b"six"))
+        await writer.drain()
+        writer.close()
+
+    heads: list[bytes] = []
+    server = await asyncio.start_server(serve, "::1", 0)
+    async with server, running_gateway(_CONFIG, peer) as gateway, client(gateway.port) as user:
+        port = server.sockets[0].getsockname()[1]
+        assert (await user.ask(f"GET http://[::1]:{port}/x HTTP/1.1\r\nHost: [::1]:{port}\r\n\r\n")).body == b"six"
+        assert f"Host: [::1]:{port}\r\n".encode() in heads[0]
+
+
+async def test_a_protocol_is_switched_where_the_upstream_agrees(peer: MemoryPeer) -> None:
+    async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        if not seen.get("Upgrade"):
+            writer.write(ok(b"plain"))
+            return True
+        assert seen.get("Connection") == ["Upgrade"]
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello")
+        while data := await reader.read(1000):
+            writer.write(data.upper())
+        return False
+
+    async with upstream(script) as origin, running_gateway(_CONFIG, peer) as gateway, client(gateway.port) as user:
+        head = f"GET http://127.0.0.1:{origin.port}/ws?a=1 HTTP/1.1\r\nHost: x\r\n"
+        assert (await user.ask(head + "\r\n")).body == b"plain"
+        await user.send(head + "Connection: keep-alive, Upgrade\r\nUpgrade: echo\r\nSec-WebSocket-Key: k\r\n\r\n")
+        assert (await user.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        await user.send("abc")
+        assert await user.reader.readexactly(8) == b"helloABC"
+        assert origin.seen[1].line == "GET /ws?a=1 HTTP/1.1"
+        assert origin.seen[1].get("Sec-WebSocket-Key") == ["k"]
+
+
+async def test_an_upstream_that_does_not_switch_answers_as_usual(peer: MemoryPeer) -> None:
+    async with upstream(answers(ok(b"plain"))) as origin, running_gateway(_CONFIG, peer) as gateway, client(gateway.port) as user:
+        head = f"GET http://127.0.0.1:{origin.port}/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+        for _ in range(2):
+            assert (await user.ask(head)).body == b"plain"

@@ -44,6 +44,11 @@ class RawUpstream:
     #: Set whenever a connection has ended on the other side.
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def asked(self) -> list[Seen]:
+        """All but the questions whether a client may have a blob."""
+        return [seen for seen in self.seen if not seen.line.startswith("HEAD ")]
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         self.connections += 1
@@ -78,6 +83,16 @@ def answers(raw: bytes) -> Script:
 
     async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(raw)
+
+    return script
+
+
+def permits(length: int, raw: bytes, *fields: str) -> Script:
+    """A script that lets everybody have a blob of that length, and answers with these bytes whoever asks for it."""
+
+    async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = "\r\n".join(["HTTP/1.1 200 OK", f"Content-Length: {length}", *fields, "", ""]).encode()
+        writer.write(head if seen.line.startswith("HEAD ") else raw)
 
     return script
 

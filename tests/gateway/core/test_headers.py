@@ -1,9 +1,26 @@
 """Which header fields cross the gateway."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.headers import HOP_BY_HOP, end_to_end, first, is_conditional, listed, to_client, to_source, to_upstream
+from gateway.core.headers import (
+    HOP_BY_HOP,
+    Headers,
+    end_to_end,
+    first,
+    has_passed,
+    impersonal,
+    is_conditional,
+    is_shareable,
+    listed,
+    representation,
+    to_client,
+    to_source,
+    to_upstream,
+    via,
+    without,
+)
 
 _NAMES = st.sampled_from(
     ["Accept", "X-A", "x-b", "Set-Cookie", "Connection", "TE", "Keep-Alive", "Host", "Authorization", "Range"]
@@ -52,3 +69,38 @@ def test_names_are_compared_without_case() -> None:
     assert first((), "Content-Type") is None
     assert is_conditional((("if-none-MATCH", "*"),))
     assert not is_conditional((("If-Range", '"a"'),))
+
+
+def test_a_hop_leaves_its_name_and_knows_it_again() -> None:
+    noted = via((("Via", "1.0 fred"), ("A", "b")), "HTTP/1.1", "damselfly-1")
+    assert noted == (("Via", "1.0 fred"), ("A", "b"), ("Via", "1.1 damselfly-1"))
+    assert has_passed(noted, "Damselfly-1")
+    assert not has_passed(noted, "damselfly")
+    assert not has_passed((), "damselfly-1")
+
+
+def test_another_origin_hears_nothing_of_the_client() -> None:
+    fields = (("Authorization", "a"), ("Cookie", "b"), ("X-Anything", "c"), ("Accept", "d"), ("User-Agent", "e"))
+    assert impersonal(fields) == (("Accept", "d"), ("User-Agent", "e"))
+
+
+def test_the_contents_own_fields() -> None:
+    fields = (("ETag", "a"), ("Server", "b"), ("Set-Cookie", "c"), ("Docker-Content-Digest", "d"), ("Content-Length", "5"))
+    assert representation(fields) == (("ETag", "a"), ("Docker-Content-Digest", "d"))
+    assert without(fields, "etag") == fields[1:]
+
+
+@pytest.mark.parametrize(
+    ("fields", "shared"),
+    [
+        ((("ETag", '"a"'),), True),
+        ((("Last-Modified", "x"), ("Vary", "Accept-Encoding")), True),
+        ((), False),
+        ((("ETag", '"a"'), ("Cache-Control", "max-age=1, private=x")), False),
+        ((("ETag", '"a"'), ("Cache-Control", "no-store")), False),
+        ((("ETag", '"a"'), ("Vary", "*")), False),
+        ((("ETag", '"a"'), ("set-cookie", "a=b")), False),
+    ],
+)
+def test_what_may_be_shared(fields: Headers, shared: bool) -> None:
+    assert is_shareable(fields) is shared
