@@ -10,9 +10,10 @@ from typing import Final
 
 from wire.errors import ErrorCode
 from wire.messages import Origin
-from wire.pieces import MIB
+from wire.pieces import DIGEST_BYTES, MIB
 from worker_peer.api import DownloadFailed, Received
 from worker_peer.core.arrival import Arrival
+from worker_peer.host.digests import block_digest
 from worker_peer.host.store import ContentChanged, TaskFile
 
 #: A reader gets at most so much at once.
@@ -37,6 +38,8 @@ class SharedContent:
         #: Called when somebody reads the content while it comes.
         self.on_reading: Callable[[], None] = lambda: None
         self.supernode = ""
+        #: What the disk gives is not what was stored: nobody may be given it any more.
+        self.damaged = False
         self._executor = executor
         # Pieces that `received` has counted. Not `arrival`'s: a piece may be whole there by its blocks already.
         self._counted: set[int] = set()
@@ -85,8 +88,11 @@ class SharedContent:
                 raise self.failure
             await self._changed.wait()
 
-    async def read_some(self, start: int, stop: int) -> memoryview:
-        """Bytes from `start` on that are here now, at least one. Raises DownloadFailed."""
+    async def read_some(self, start: int, stop: int, *, verify: bool = False) -> memoryview:
+        """Bytes from `start` on that are here now, at least one. Raises DownloadFailed.
+
+        `verify`: they came long ago, and who knows what the disk has done with them.
+        """
         limit = min(stop, start + _CHUNK_BYTES)
         end = start
 
@@ -105,11 +111,32 @@ class SharedContent:
         file = self.file
         assert file is not None
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, file.read, start, end - start)
+            read = _read_verified if verify else TaskFile.read
+            return await asyncio.get_running_loop().run_in_executor(self._executor, read, file, start, end - start)
         except (ContentChanged, OSError, ValueError) as error:
+            self.damaged = True
             raise DownloadFailed(
                 ErrorCode.INTERNAL, f"task {self.task[:16]}: the stored content cannot be read: {error}"
             ) from None
+
+
+def _read_verified(file: TaskFile, offset: int, size: int) -> memoryview:
+    """Blocking. Bytes of a complete content, every block that they lie in checked again. Raises ContentChanged, OSError."""
+    layout = file.layout
+    begin = offset - offset % layout.block_length
+    stop = min(layout.length, -(-(offset + size) // layout.block_length) * layout.block_length)
+    view = file.read(begin, stop - begin)
+    for piece in range(begin // layout.piece_length, -(-stop // layout.piece_length)):
+        try:
+            digests = file.digests(piece)
+        except KeyError:
+            continue  # not journalled yet, so it has been verified in this process a moment ago
+        for block in layout.blocks_of(piece):
+            at, length = layout.block_span(piece, block)
+            wanted = digests[block * DIGEST_BYTES : (block + 1) * DIGEST_BYTES]
+            if begin <= at < stop and block_digest(view[at - begin : at - begin + length]) != wanted:
+                raise ContentChanged(f"the file of task {file.task[:12]} has gone bad at byte {at}: fetch it again")
+    return view[offset - begin : offset - begin + size]
 
 
 class ContentReader:
@@ -151,8 +178,10 @@ class ContentReader:
         """The bytes from `start` up to `stop` in order, as they arrive. See `worker_peer.api.Content`."""
         end = self.length if stop is None else min(stop, self.length)
         self._shared.on_reading()
+        # What comes while it is read has been verified a moment ago.
+        verify = self._shared.digest is not None
         while start < end:
-            chunk = await self._shared.read_some(start, end)
+            chunk = await self._shared.read_some(start, end, verify=verify)
             start += len(chunk)
             yield chunk
         if end == self.length:

@@ -115,6 +115,8 @@ class Downloads:
         """Begin or join a download; returns when its length is known. Raises DownloadFailed."""
         task = request.task
         download = self._downloads.get(task)
+        if download is not None and download.content.damaged:
+            raise DownloadFailed(ErrorCode.INTERNAL, f"task {task[:16]}: its file has gone bad, and is still being read: try later")
         if download is None:
             download = self._begin(task, request)
         download.used_at = self._clock.now()
@@ -179,7 +181,11 @@ class Downloads:
         if download is None:
             return
         download.used_at = self._clock.now()
-        if download.session.state is not SessionState.COMPLETE:
+        if download.content.damaged:
+            # Whoever asks next has it fetched anew.
+            self._forget(download, LeaveReason.EVICTED)
+            self._background.spawn(self._discard(task), f"discard {task[:16]}")
+        elif download.session.state is not SessionState.COMPLETE:
             self._forget(download, LeaveReason.CANCELLED)
 
     def _forget(self, download: _Download, reason: LeaveReason) -> None:
