@@ -114,7 +114,9 @@ class Proxy:
         elif request.opened is not None:
             upstream = parse_authority(first(request.headers, "Host") or str(request.opened), default_port=443)
         else:
-            return None
+            # The mirror's own registry is the operator's choice; one that the client names is not.
+            meant = mirror_target(target, request.headers) if target.startswith("/") else None
+            upstream = parse_authority(meant.place, default_port=443) if meant is not None and meant.place else None
         # What is no address is refused where it is judged, and what is our own is no upstream.
         return self.gate.refuses_upstream(upstream) if upstream is not None and not self.is_own(upstream) else None
 

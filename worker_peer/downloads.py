@@ -116,7 +116,9 @@ class Downloads:
         task = request.task
         download = self._downloads.get(task)
         if download is not None and download.content.damaged:
-            raise DownloadFailed(ErrorCode.INTERNAL, f"task {task[:16]}: its file has gone bad, and is still being read: try later")
+            raise DownloadFailed(
+                ErrorCode.INTERNAL, f"task {task[:16]}: its file has gone bad, and is still being read: try later"
+            )
         if download is None:
             download = self._begin(task, request)
         download.used_at = self._clock.now()

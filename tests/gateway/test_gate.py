@@ -27,7 +27,7 @@ async def test_nobody_passes_without_the_password_and_the_upstream_never_sees_it
             async with client(gateway.port) as user:
                 got = await user.ask(f"GET http://{address}/ HTTP/1.1\r\nHost: {address}\r\n{_AUTH}\r\n")
             assert (got.status, got.body) == (200, b"hi")
-            assert [name for name, _ in origin.seen[0].fields] == ["Host"]
+            assert [name for name, _ in origin.seen[0].fields] == ["Host", "Via"]
             async with client(gateway.port) as user:
                 await user.send(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{_AUTH}\r\n")
                 assert await user.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -48,6 +48,8 @@ async def test_only_upstreams_of_the_white_list_and_the_mirror_are_reached(peer:
                 (f"GET http://127.0.0.1:{other.port}/ HTTP/1.1", 401),
                 (f"CONNECT 127.0.0.1:{other.port} HTTP/1.1", 401),
                 ("GET /v2/ HTTP/1.1", 200),
+                (f"GET /v2/?ns=127.0.0.1:{other.port} HTTP/1.1", 401),
+                (f"GET /v2/127.0.0.1:{other.port}/a/b/manifests/1 HTTP/1.1", 401),
             ):
                 async with client(gateway.port) as user:
                     assert (await user.ask(f"{line}\r\nHost: x\r\n\r\n")).status == status, line
