@@ -14,6 +14,7 @@ from tornado.netutil import bind_sockets
 
 from broker.config import SupernodeConfig
 from broker.core.scheduler import Scheduler, SchedulerSettings
+from broker.home import owned
 from broker.http_api import ApiParts, application
 from broker.metrics import registry_of
 from broker.router import Router
@@ -131,10 +132,17 @@ async def run(config: SupernodeConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    supernode = None
     try:
-        config.home.mkdir(parents=True, exist_ok=True)
-        supernode = Supernode(config)
+        with owned(config.home):
+            return await _run(config, ended)
+    except (CannotStart, OSError) as error:
+        print(f"supernode: {error}", file=sys.stderr, flush=True)
+        return 1
+
+
+async def _run(config: SupernodeConfig, ended: asyncio.Event) -> int:
+    supernode = Supernode(config)
+    try:
         await supernode.ready()
         seed = f"tcp://{bracketed(supernode.ip)}:{supernode.seed.port}" if supernode.seed is not None else "none"
         host = bracketed(supernode.ip)
@@ -143,12 +151,8 @@ async def run(config: SupernodeConfig) -> int:
         _log.info("%s", line)
         _log.warning("this cluster is open: whoever reaches these ports may use it; keep them inside your network")
         await ended.wait()
-    except (CannotStart, OSError) as error:
-        print(f"supernode: {error}", file=sys.stderr, flush=True)
-        return 1
     finally:
-        if supernode is not None:
-            await supernode.close()
+        await supernode.close()
     return 0
 
 

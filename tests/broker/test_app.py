@@ -19,6 +19,7 @@ from tornado.httpclient import AsyncHTTPClient
 
 from broker.app import CannotStart, Supernode, log_file, run
 from broker.config import SupernodeConfig
+from broker.home import owned
 from scripts.demonstration.swarm import Supernode as SupernodeProcess
 from scripts.demonstration.swarm import get_text, program
 from tests.support.processes import Processes, running_processes
@@ -136,6 +137,16 @@ async def test_run_says_what_it_cannot_have(tmp_path: Path, taken_port: int, cap
     (tmp_path / "file").write_text("in the way")
     assert await run(config(tmp_path / "file")) == 1
     assert "file" in capsys.readouterr().err
+
+
+async def test_a_second_supernode_on_the_same_home_ends_with_1_and_says_whose_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with owned(tmp_path):
+        assert await run(config(tmp_path)) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(f"supernode: another supernode uses {tmp_path} (process {os.getpid()}): end it, or")
 
 
 # With its seed, as a command ---------------------------------------------------------------------------------------------
