@@ -4,9 +4,10 @@ Driver, Tornado. Nothing secret is in any answer: no header, no query of a sourc
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from heapq import nsmallest
+from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from tornado.web import Application, HTTPError, RequestHandler
@@ -22,6 +23,9 @@ _log = logging.getLogger("http")
 
 #: Every route also exists below a version, as in 1.x.
 _VERSIONED = r"(?:/(?:api/)?v[\d.]+)?"
+#: Entries of a list in one answer: writing one holds up the broker, which shares the loop.
+_PAGE: Final = 1000
+_LONGEST_PAGE: Final = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,7 @@ class _Handler(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """1.x's shape of an error."""
         error = kwargs.get("exc_info", (None, None, None))[1]
-        self.finish({"code": status_code, "message": error.words if isinstance(error, _Unknown) else self._reason})
+        self.finish({"code": status_code, "message": error.words if isinstance(error, _Told) else self._reason})
 
     def log_exception(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Our own errors, without the request: its query and headers are nobody's business."""
@@ -58,12 +62,19 @@ class _Handler(RequestHandler):
             _log.error("%s %s cannot be answered", self.request.method, self.request.path, exc_info=error)
 
 
-class _Unknown(HTTPError):
-    """What was asked for is not here. The words reach the body only: what the asker said is no part of a status line."""
+class _Told(HTTPError):
+    """An error in words. They reach the body only: what the asker said is no part of a status line."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(status)
+        self.words = words
+
+
+class _Unknown(_Told):
+    """What was asked for is not here."""
 
     def __init__(self, words: str) -> None:
-        super().__init__(404)
-        self.words = words
+        super().__init__(404, words)
 
 
 class _NoRoute(_Handler):
@@ -105,10 +116,24 @@ class _Cluster(_Handler):
         )
 
 
-class _Peers(_Handler):
+class _List(_Handler):
+    """Entries by their ids, `?limit=` of them `?after=` an id; `next` is what to give as `after` for those that follow."""
+
+    def page(self, ids: Iterable[str]) -> tuple[list[str], str | None]:
+        """The ids of this page, and `next`. By id, so that what comes and goes between two pages moves nothing else."""
+        asked = self.get_query_argument("limit", str(_PAGE))
+        if not (asked.isascii() and asked.isdigit() and len(asked) < 10 and 1 <= int(asked) <= _LONGEST_PAGE):
+            raise _Told(400, f"limit is a number from 1 to {_LONGEST_PAGE}")
+        limit, after = int(asked), self.get_query_argument("after", "", strip=False)
+        found = nsmallest(limit + 1, (each for each in ids if each > after))
+        return found[:limit], found[limit - 1] if len(found) > limit else None
+
+
+class _Peers(_List):
     def get(self) -> None:
-        peers = self.parts.router.scheduler.state.peers.values()
-        self.finish({"peers": [_peer(peer, self.parts.now()) for peer in peers]})
+        peers, now = self.parts.router.scheduler.state.peers, self.parts.now()
+        page, following = self.page(peers)
+        self.finish({"peers": [_peer(peers[each], now) for each in page], "next": following})
 
 
 class _Peer(_Handler):
@@ -119,10 +144,11 @@ class _Peer(_Handler):
         self.finish(_peer(record, self.parts.now()))
 
 
-class _Tasks(_Handler):
+class _Tasks(_List):
     def get(self) -> None:
-        tasks = self.parts.router.scheduler.state.tasks.values()
-        self.finish({"tasks": [_task(task, self.parts.now()) for task in tasks]})
+        tasks, now = self.parts.router.scheduler.state.tasks, self.parts.now()
+        page, following = self.page(tasks)
+        self.finish({"tasks": [_task(tasks[each], now) for each in page], "next": following})
 
 
 class _Task(_Handler):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from math import inf
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -32,6 +33,7 @@ class StateCollector(Collector):
         yield from self._of_peers_and_tasks(state)
         yield from _of_bytes(state)
         yield from _of_leases(state)
+        yield from _of_waiting(state)
         yield from self._of_messages()
 
     def _of_peers_and_tasks(self, state: State) -> Iterable[Metric]:
@@ -82,6 +84,14 @@ def _of_leases(state: State) -> Iterable[Metric]:
     yield _counter("leases_expired", "Leases that ended without a word of their child", counters.leases_expired)
     yield _counter("pieces_reported", "Pieces that peers reported", counters.pieces_reported)
     yield _labelled("pieces_failed", "Leased pieces that did not come", "failure", counters.pieces_failed)
+
+
+def _of_waiting(state: State) -> Iterable[Metric]:
+    """What the broker has still to decide. What ZeroMQ has still to send it tells nobody: see messages, dropped."""
+    waiting = sum(task.matcher.waiting_children for task in state.tasks.values() if task.matcher is not None)
+    yield _gauge("waiting_children", "Peers that could take another lease, once for each of their tasks", waiting)
+    pending = sum(task.due_at < inf for task in state.tasks.values())
+    yield _gauge("pending_decisions", "Tasks in which somebody waits for the next look", pending)
 
 
 def _counter(name: str, about: str, value: float) -> Metric:

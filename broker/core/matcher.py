@@ -354,6 +354,11 @@ class Matcher:
         return self._roster.complete
 
     @property
+    def waiting_children(self) -> int:
+        """How many peers have room for a lease, as far as was looked at."""
+        return len(self._roster.needy)
+
+    @property
     def nominal_rate(self) -> float:
         """Bytes per second that a peer here usually uploads, as far as it is known; a guess for the next task."""
         return self._roster.links.nominal

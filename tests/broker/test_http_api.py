@@ -2,10 +2,11 @@
 
 import json
 import logging
+from urllib.parse import quote
 
 import pytest
 
-from broker.core.events import PeerSaid
+from broker.core.events import PeerGone, PeerSaid
 from broker.http_api import _VERSIONED
 from tests.support.broker_http import VERSION, LoopbackApi, loopback_api
 from tests.support.broker_router import RUN_ID
@@ -90,6 +91,38 @@ async def test_the_cluster_document_says_where_the_broker_is_by_the_name_that_wa
         }
         named = await api.ask("/cluster", Host="supernode.example:80")
         assert json.loads(named.body)["broker"] == f"tcp://supernode.example:{port}"
+
+
+async def test_lists_come_in_pages_in_the_order_of_ids_whatever_comes_and_goes_between_them() -> None:
+    async with loopback_api() as api:
+        for name in ("d", "b", "e", "a", "c"):
+            api.broker.router.handle(greeted(name))
+            api.broker.router.handle(said(name, register(f"{name}" * 64)))
+        for path, key in (("/peers", "peers"), ("/tasks", "tasks")):
+            first = await api.json(f"{path}?limit=2")
+            assert [each["id"][0] for each in first[key]] == ["a", "b"]
+            assert first["next"] == first[key][-1]["id"]
+            rest = await api.json(f"{path}?limit=3&after={first['next']}")
+            assert ([each["id"][0] for each in rest[key]], rest["next"]) == (["c", "d", "e"], None)
+        api.broker.router.handle(PeerGone(peer="b"))
+        assert [each["id"] for each in (await api.json("/api/v1/peers?after=b&limit=1"))["peers"]] == ["c"]
+        assert await api.json("/peers?after=e") == {"peers": [], "next": None}
+
+
+async def test_a_list_is_bounded_although_nobody_asks_for_that() -> None:
+    async with loopback_api() as api:
+        for number in range(1001):
+            api.broker.router.handle(greeted(f"{number:04}"))
+        told = await api.json("/peers")
+        assert (len(told["peers"]), told["next"]) == (1000, "0999")
+        assert [each["id"] for each in (await api.json("/peers?after=0999"))["peers"]] == ["1000"]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x", "", "5001", "1e3", "\u0663", "9" * 5000])
+async def test_a_limit_that_is_none_is_refused_in_words(limit: str) -> None:
+    async with loopback_api() as api:
+        answer = await api.ask(f"/tasks?limit={quote(limit)}")
+        assert (answer.code, json.loads(answer.body)["message"]) == (400, "limit is a number from 1 to 5000")
 
 
 async def test_peers_are_shown_as_they_are() -> None:

@@ -61,6 +61,8 @@ async def test_a_supernode_where_nothing_has_happened() -> None:
         "peer_sent_bytes_total": 0,
         "leases": 0,
         "leased_pieces": 0,
+        "waiting_children": 0,
+        "pending_decisions": 0,
         "leases_granted_total": 0,
         "leases_expired_total": 0,
         "pieces_reported_total": 0,
@@ -130,6 +132,23 @@ async def test_leases_are_shown_while_they_run() -> None:
             api.broker.router.handle(event)
         found = await figures(api)
         assert (found["leases"], found["leased_pieces"], found["tasks{cdnstatus=caching}"]) == (1, 1, 1)
+
+
+async def test_who_waits_for_work_is_shown_until_there_is_some() -> None:
+    async with loopback_api() as api:
+        # The seed has the first of two pieces, and "a" is fetching it: for the second both have room, and nobody has it.
+        for event in (seed_greeted(), greeted("a"), greeted("b"), said("a", register()), said("b", register())):
+            api.broker.router.handle(event)
+        assert (await figures(api))["waiting_children"] == 0
+        api.broker.router.handle(said(SEED, seeded(of=2)))
+        found = await figures(api)
+        assert (found["waiting_children"], found["leases"]) == (2, 0)
+        effects = api.broker.scheduler.handle(said(SEED, seeded(0, 1, of=2, digest=CONTENT_DIGEST)), api.broker.clock.now())
+        assert leases_in(effects)
+        assert (await figures(api))["pending_decisions"] == 1
+        for peer in ("a", "b"):
+            api.broker.router.handle(said(peer, done(1, 0, 1)))
+        assert (await figures(api))["waiting_children"] == 0
 
 
 @pytest.mark.parametrize("restarts", [0, 3])

@@ -20,6 +20,7 @@ def test_everybody_completes(pieces: int, peers: int, cut_through: bool) -> None
     swarm.run()
     assert all(swarm.complete(peer) for peer in EIGHT[:peers])
     assert swarm.matcher.complete_peers == peers
+    assert swarm.matcher.waiting_children == 0
     assert [swarm.matcher.holders(piece) for piece in range(pieces)] == [peers] * pieces
     assert sum(swarm.sent.values()) == peers * pieces, "no piece is sent to anybody twice"
 
