@@ -289,3 +289,31 @@ async def test_the_last_reader_that_closes_is_noticed_once(arriving: Arriving) -
     second.mark_linked()
     await second.close()
     assert (unread, linked, arriving.shared.readers) == ([1], [1], 0)
+
+
+@pytest.mark.parametrize("at", [0, 1023, 1024, 4096, 3 * 4096 + 7, 4 * 4096 + 1123])
+async def test_a_stored_content_that_has_gone_bad_is_never_given_out(
+    tmp_path: Path, executor: ThreadPoolExecutor, at: int
+) -> None:
+    """A disk that changes a byte of what was whole before its reader came."""
+    arriving = Arriving(tmp_path, executor, sample(4 * 4096 + 1124), *range(5))
+    arriving.begin()
+    content, shared = arriving.content, arriving.shared
+    shared.complete("sha256:" + "0" * 64)
+    whole = bytearray()
+    await collect(ContentReader(shared), whole)
+    assert whole == content.data
+    assert arriving.file is not None
+    with arriving.file.path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    for start, stop in ((0, None), (at, at + 1), (max(0, at - 1500), None)):
+        got = bytearray()
+        with pytest.raises(DownloadFailed, match="has gone bad at byte"):
+            await collect(ContentReader(shared), got, start, stop)
+        assert got == content.data[start : start + len(got)]
+        assert start + len(got) <= at
+    assert shared.damaged
+    arriving.close()
