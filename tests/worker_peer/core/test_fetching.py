@@ -173,7 +173,7 @@ def test_a_limit_of_the_host_is_exact_and_two_downloads_get_half_each_of_it() ->
         if now >= 110.0 and not had[OTHER][0] and not any(ask.request.task == OTHER for ask in on_the_way):
             fetching.lease(OTHER, 9, ONE, layout, [(piece, bytes(256)) for piece in range(300)], now)
         on_the_way.extend(fetching.asks(now))
-        now = max(now + 0.0005, (fetching.next_deadline() or now) if not on_the_way else now)
+        now = max(now + 0.005, (fetching.next_deadline() or now) if not on_the_way else now)
         while on_the_way:
             ask = on_the_way.popleft()
             request = ask.request
