@@ -119,7 +119,8 @@ class Fetching:
         self._jobs: dict[tuple[str, int], Job] = {}
         # Parents of which more may be asked than was: those with new jobs, with credit given back, or held back by a limit.
         self._askable: dict[str, _Parent] = {}
-        self._turns = Turns()
+        #: Whose turn it is while a limit holds back.
+        self.turns = Turns()
         # Whether a limit held something back when it was last asked for more: only then the order matters.
         self._held_back = False
         #: Whether `leases` has changed since it was last called.
@@ -140,7 +141,7 @@ class Fetching:
             at = self._parents[parent] = _Parent(parent, Path(now), heard_at=now)
         if not at.asked:
             at.heard_at = now
-        self._turns.began(task)
+        self.turns.began(task)
         for piece, digests in wanted:
             known = self._jobs.get((task, piece))
             if known is not None and (known.parent, known.digests) == (parent, digests):
@@ -154,7 +155,6 @@ class Fetching:
 
     def drop_task(self, task: str) -> None:
         """Nobody wants the task any more."""
-        self._turns.ended(task)
         for job in [job for job in self._jobs.values() if job.task == task]:
             self._drop(job)
 
@@ -172,7 +172,7 @@ class Fetching:
         askable, self._askable = self._askable, {}
         waiting = [(job, parent) for parent in askable.values() for job in parent.jobs if job.next_block < job.blocks]
         if self._held_back:
-            waiting.sort(key=lambda each: self._turns.had(each[0].task))
+            waiting.sort(key=lambda each: self.turns.had(each[0].task))
         full, limited = set(), set()
         for job, parent in waiting:
             if job.task in limited:
@@ -208,7 +208,7 @@ class Fetching:
                 again = now + wait
                 self._asks_again_at = again if self._asks_again_at is None else min(again, self._asks_again_at)
                 return _Held.BY_LIMIT
-            self._turns.took(job.task, size)
+            self.turns.took(job.task, size)
             parent.credit.spend(size)
             if not parent.asked:
                 parent.heard_at = now
@@ -327,6 +327,8 @@ class Fetching:
 
     def _drop(self, job: Job) -> None:
         self._jobs.pop((job.task, job.piece), None)
+        if not any(task == job.task for task, _ in self._jobs):
+            self.turns.ended(job.task)  # what it has had must not be where a later one begins
         self.leases_changed = True
         parent = self._parents.get(job.parent)
         if parent is not None and job in parent.jobs:

@@ -188,6 +188,31 @@ def test_a_limit_of_the_host_is_exact_and_two_downloads_get_half_each_of_it() ->
     assert had[OTHER][1] == pytest.approx(5 * rate, rel=0.05)
 
 
+def test_a_download_that_is_done_is_not_where_a_later_one_begins(child: Child) -> None:
+    """Else it would be given all that the others have had since, before they get anything."""
+    asked: list[str] = []
+
+    def wait_for(task: str, size: int, now: float) -> float:
+        asked.append(task)
+        return 0.0
+
+    late = "c" * 64
+    fetching = Fetching(wait_for, lambda task, piece: [])
+    fetching.lease(OTHER, 1, ONE, LAYOUT, [(4, digests_of(4))], 0.0)
+    for ask in fetching.asks(0.0):
+        request = ask.request
+        message = Blocks(task=OTHER, piece=4, first=request.first, count=request.count)
+        job = fetching.expects(ONE, message, LAYOUT.run_span(4, request.first, request.count)[1], 1.0)
+        assert job is not None
+        fetching.stored(job, request.count, 1.0)
+    assert len(fetching) == 0
+    fetching.lease(TASK, 2, TWO, LAYOUT, [(0, digests_of(0)), (1, digests_of(1))], 2.0)
+    fetching.asks(2.0)
+    assert asked.count(TASK) == 8
+    fetching.lease(late, 3, THREE, LAYOUT, [(0, digests_of(0))], 3.0)
+    assert fetching.turns.had(late) == fetching.turns.had(TASK) == 8 * 1024
+
+
 def test_what_one_download_may_not_have_does_not_hold_another_up(child: Child) -> None:
     """Its own limit: the pieces of another task behind it at the same parent are asked for."""
     fetching = Fetching(lambda task, size, now: 9.0 if task == TASK else 0.0, lambda task, piece: [])

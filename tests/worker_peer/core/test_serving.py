@@ -148,6 +148,8 @@ class ServingMachine(RuleBasedStateMachine):
         self.serving = Serving(self.disk)
         self.now = 0.0
         self.number = 0
+        #: Requests whose blocks were here, when they were asked for or later: what goes again after that is the sender's to find.
+        self.were_here: set[int] = set()
         self.unanswered: dict[bytes, set[int]] = {b"one": set(), b"two": set(), b"three": set()}
 
     def settle(self, refused: list[Refuse]) -> None:
@@ -161,6 +163,8 @@ class ServingMachine(RuleBasedStateMachine):
         self.number += 1
         first = self.number * 4 + piece
         self.unanswered[child].add(first)
+        if self.disk(ask(piece, first)) is Presence.HERE:
+            self.were_here.add(first)
         refused = self.serving.asked(child, ask(piece, first), self.now)
         if refused is not None:
             assert refused.answer.piece == piece
@@ -170,12 +174,14 @@ class ServingMachine(RuleBasedStateMachine):
     def sends(self) -> None:
         send = self.serving.next()
         if send is not None:
-            assert self.disk(send.request) is not Presence.MISSING or send.request.piece != 2
+            assert send.request.first in self.were_here
             self.unanswered[send.child].remove(send.request.first)
 
     @rule(piece=PIECES, presence=st.sampled_from(list(Presence)))
     def changes(self, piece: int, presence: Presence) -> None:
         self.disk.pieces[TASK, piece] = presence
+        if presence is Presence.HERE:
+            self.were_here |= {first for waiting in self.unanswered.values() for first in waiting if first % 4 == piece}
         self.settle(self.serving.changed(TASK, piece))
 
     @rule(seconds=st.sampled_from([0.5, PARKED_S]))
