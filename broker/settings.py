@@ -160,7 +160,7 @@ def load(*, flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
 
     Raises SettingsError.
     """
-    found = _file(environment, file)
+    found = schema.chosen_file(file, environment, ENVIRONMENT, default=DEFAULT_FILE)
     values = schema.read_yaml(found) if found is not None else {}
     # The file alone first: what is wrong in it is then told in its own words, and a flag cannot hide it.
     schema.build(Document, values)
@@ -179,14 +179,6 @@ def _ignored_flag(name: str) -> str:
     key = FLAG_KEYS[name][1]
     (field,) = (each for each in dataclasses.fields(BaseConfig) if schema.key_of(each) == key)
     return str(field.metadata.get(schema.IGNORED, ""))
-
-
-def _file(environment: Mapping[str, str], given: Path | None) -> Path | None:
-    if given is None and (named := environment.get(ENVIRONMENT + "CONFIG")):
-        given = Path(named)
-    if given is not None:
-        return given
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
 def _config(base: BaseConfig) -> SupernodeConfig:

@@ -36,7 +36,7 @@ def load(*, flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     Raises ConfigError.
     """
     try:
-        found = _file(environment, file)
+        found = schema.chosen_file(file, environment, ENVIRONMENT, default=DEFAULT_FILE)
         values = schema.read_yaml(found) if found is not None else {}
         # The file alone first: what is wrong in it is then told in its own words, and a flag cannot hide it.
         schema.build(GatewayConfig, values)
@@ -48,14 +48,6 @@ def load(*, flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
         raise ConfigError(str(error)) from None
     validate(config)
     return Loaded(config=config, warnings=tuple(warnings), given=frozenset(values), file=found)
-
-
-def _file(environment: Mapping[str, str], given: Path | None) -> Path | None:
-    if given is None and (named := environment.get(ENVIRONMENT + "CONFIG")):
-        given = Path(named)
-    if given is not None:
-        return given
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
 def default_document() -> str:

@@ -54,6 +54,15 @@ def key_of(field: "dataclasses.Field[Any]") -> str:
     return str(field.metadata.get(KEY, field.name))
 
 
+def chosen_file(given: Path | None, environment: Mapping[str, str], prefix: str, *, default: Path) -> Path | None:
+    """The configuration file: the one that was given, else `<prefix>CONFIG`'s, else the default where it exists."""
+    if given is not None:
+        return given
+    if named := environment.get(f"{prefix}CONFIG"):
+        return Path(named)
+    return default if default.exists() else None
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that is a map of keys; an empty one is an empty map. Raises SettingsError naming the file."""
     try:
