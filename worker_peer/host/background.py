@@ -7,8 +7,9 @@ are collected. Here a task is kept until it ends, its failure is logged once, an
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+_CANCEL_AGAIN_S: Final = 0.5
 _LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
@@ -51,6 +52,8 @@ class Background:
         while waiting := [task for task in self._tasks if task is not me]:
             for task in waiting:
                 task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            # Again after a moment: before Python 3.12 `asyncio.wait_for` loses a cancellation that comes together with what
+            # it waits for, as when a supernode's death ends its seed and the seed's connection at once.
+            await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
             # Done callbacks run in the loop's next turn: they take the ended ones out.
             await asyncio.sleep(0)

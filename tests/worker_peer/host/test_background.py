@@ -87,3 +87,25 @@ async def test_nothing_starts_after_close() -> None:
     await background.close()
     with pytest.raises(RuntimeError, match="late cannot be started"):
         background.spawn(asyncio.sleep(0), "late")
+
+
+async def test_a_task_that_loses_its_cancellation_is_cancelled_again() -> None:
+    """As asyncio.wait_for does when what it waits for comes in the same moment (gh-86296, mended in Python 3.12)."""
+    background, cancelled, begun = Background(), [], asyncio.Event()
+
+    async def loses_the_first() -> None:
+        begun.set()
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(True)
+                if len(cancelled) > 1:
+                    raise
+
+    background.spawn(loses_the_first(), "stubborn")
+    await begun.wait()
+    async with asyncio.timeout(20):
+        await background.close()
+    assert len(cancelled) == 2
+    assert len(background) == 0
