@@ -13,11 +13,12 @@ class KeyPair:
     key: Path
 
 
-def self_signed(directory: Path, name: str) -> KeyPair:
-    """A self-signed server certificate for the host `name`, as private registries have them."""
+def self_signed(directory: Path, name: str, *more: str) -> KeyPair:
+    """A self-signed server certificate for the host `name` (and `more`), as private registries have them."""
+    names = ",".join(f"DNS:{each}" for each in (name, *more))
     pair = KeyPair(certificate=directory / f"{name}.crt", key=directory / f"{name}.key")
     made = ["-keyout", str(pair.key), "-out", str(pair.certificate), "-days", "30", "-subj", f"/CN={name}"]
-    _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", *made, "-addext", f"subjectAltName=DNS:{name}")
+    _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", *made, "-addext", f"subjectAltName={names}")
     return pair
 
 

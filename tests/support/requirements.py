@@ -12,6 +12,14 @@ _PROGRAMS = {
     "nsenter": "util-linux",
     "unshare": "util-linux",
     "openssl": "openssl",
+    "perl": "perl",
+    "curl": "curl",
+    "nginx": "nginx-light",
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "skopeo": "skopeo",
+    "podman": "podman",
+    "buildah": "buildah",
 }
 #: Where Debian keeps programs of the administrator, which a user's PATH may lack.
 PROGRAM_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
