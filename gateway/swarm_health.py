@@ -16,12 +16,12 @@ from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
 
 #: Of waiting, before the supernodes are asked for a sign of life; and then from time to time again.
-SUSPECT_AFTER_S: Final = 0.25
+SUSPECT_AFTER_S: Final = 0.2
 _ASK_AGAIN_S: Final = 2.0
 #: A supernode that takes longer for it is no help.
-_SIGN_OF_LIFE_S: Final = 0.5
+_SIGN_OF_LIFE_S: Final = 0.4
 #: How long a blob that this host has may take to be found, while nothing else is waited for.
-LOCAL_S: Final = 0.1
+LOCAL_S: Final = 0.05
 
 _LOG = logging.getLogger("dfdaemon")
 _Result = TypeVar("_Result")
