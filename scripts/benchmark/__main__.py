@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from scripts.benchmark import broker as broker_benchmark
 from scripts.benchmark.broker import BrokerPlan, BrokerResult, NotEnoughFiles, run_broker
+from scripts.benchmark.first_byte import FirstByteResult, run_first_byte
 from scripts.benchmark.pair import PairResult, run_pair
 from scripts.benchmark.small import SmallResult, run_small
 from scripts.benchmark.swarm import SwarmPlan, SwarmResult, run_swarm
@@ -55,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     )
+    first_byte = kinds.add_parser("first-byte", help="how much later a blob's first byte comes through dfdaemon than straight")
+    first_byte.add_argument("--size", type=_size, default=_size("16M"))
+    first_byte.add_argument("--runs", type=int, default=20)
+    first_byte.add_argument("--json", action="store_true", help="end in one JSON line")
     small = kinds.add_parser("small", help="how soon a small file is here, cold and cached, against curl")
     small.add_argument("--rate", type=_rate, default=_rate("100mbit"))
     small.add_argument("--runs", type=int, default=10)
@@ -109,12 +114,14 @@ def main() -> int:
     if flags.kind in ("swarm", "small") and os.geteuid() != 0:
         print(f"scripts/bench {flags.kind} makes network namespaces: run it as root", file=sys.stderr)
         return 1
-    result: SwarmResult | PairResult | SmallResult | BrokerResult
+    result: SwarmResult | PairResult | SmallResult | BrokerResult | FirstByteResult
     match flags.kind:
         case "swarm":
             result = _swarm(flags)
         case "pair":
             result = run_pair(flags.size, flags.runs)
+        case "first-byte":
+            result = run_first_byte(flags.size, flags.runs)
         case "broker":
             try:
                 result = _broker(flags)
