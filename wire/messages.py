@@ -6,110 +6,80 @@ D dfget, H the host's running peer.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import ClassVar
 
+from wire.cache_messages import CacheList, CachePage, Collect, Keep
 from wire.errors import ErrorCode
-from wire.fields import Flag, Many, Maybe, OneOf, Pattern, Raw, Real, Row, Text, Whole, wired
-from wire.ids import is_sha256_digest, is_task_id
-from wire.pieces import DIGEST_BYTES, MAX_PIECE_BYTES, MAX_PIECES
+from wire.fields import Flag, Many, Maybe, OneOf, Real, Row, Text, Whole, wired
+from wire.pieces import MAX_PIECE_BYTES
+from wire.preheat_messages import Warm, Warmed
+from wire.vocabulary import (
+    BITMAP,
+    BLOCK,
+    CERTIFICATES,
+    DIGEST,
+    DIGESTS,
+    ENDPOINT,
+    HEADERS,
+    LEASE,
+    LENGTH,
+    MAX_PIECES_PER_MESSAGE,
+    NUMBER,
+    PEER,
+    PIECE,
+    RANGE,
+    SECONDS,
+    TASK_ID,
+    URL,
+    Kind,
+    LeaveReason,
+    Message,
+    Origin,
+    PieceFailure,
+    Role,
+    TaskState,
+)
 
-_TASK = Pattern(is_task_id, "task id: 64 hex digits")
-_DIGEST = Pattern(is_sha256_digest, "digest: sha256:<64 hex digits>")
-_PEER = Text(256)
-_ENDPOINT = Text(256)
-_URL = Text(16384)
-_HEADERS = Many(Row((Text(256), Text(16384))), 128)
-_NUMBER = Whole(0, (1 << 53) - 1)
-_LENGTH = Whole(0, (1 << 44))
-_PIECE = Whole(0, MAX_PIECES - 1)
-_LEASE = Whole(0, (1 << 53) - 1)
-_BLOCK = Whole(0, 65535)
-_SECONDS = Real(1e6)
-_BITMAP = Raw(MAX_PIECES // 8)
-#: A lease or a report names at most so many pieces; more go into the next message.
-MAX_PIECES_PER_MESSAGE = 256
-_DIGESTS = Raw(DIGEST_BYTES * 65536, DIGEST_BYTES)
-_RANGE = Maybe(Row((_NUMBER, Maybe(_NUMBER))))
-_CERTIFICATES = Many(Raw(1 << 16), 32)
-
-
-class Kind(IntEnum):
-    """The number of each message in its head. Frozen: a number is never given a second meaning."""
-
-    HELLO = 1
-    WELCOME = 2
-    REFUSED = 3
-    REGISTER = 4
-    TASK = 5
-    LEASE = 6
-    REPORT = 7
-    LEAVE = 8
-    ALIVE = 9
-    NOT_KNOWN = 10
-    FETCH = 11
-    SEEDED = 12
-    SEED_FAILED = 13
-    DROP = 14
-    GET_BLOCKS = 32
-    BLOCKS = 33
-    NO_BLOCKS = 34
-    HAVE = 48
-    DOWNLOAD = 64
-    PROGRESS = 65
-    FINISHED = 66
-    CANCEL = 67
-    PLACED = 68
-
-
-class Role(IntEnum):
-    """What a peer is in the swarm."""
-
-    PEER = 0
-    SEED = 1
-
-
-class TaskState(IntEnum):
-    """A task as the supernode sees it."""
-
-    PROBING = 0
-    CACHING = 1
-    CACHED = 2
-    DEAD = 3
-
-
-class Origin(IntEnum):
-    """Where a piece came from."""
-
-    SOURCE = 0
-    SEED = 1
-    PEER = 2
-    DISK = 3
-
-
-class PieceFailure(IntEnum):
-    """Why a leased piece did not come."""
-
-    STALLED = 0
-    REFUSED = 1
-    DIGEST = 2
-    GONE = 3
-
-
-class LeaveReason(IntEnum):
-    """Why a peer has no more to do with a task."""
-
-    CANCELLED = 0
-    EVICTED = 1
-    FAILED = 2
-
-
-class Message:
-    """Base of all messages. `KIND` is the number in the head; `CARRIES_PAYLOAD` whether a payload frame follows."""
-
-    __slots__ = ()
-    KIND: ClassVar[Kind]
-    CARRIES_PAYLOAD: ClassVar[bool] = False
+__all__ = [
+    "MAX_PIECES_PER_MESSAGE",
+    "MESSAGES",
+    "Alive",
+    "Blocks",
+    "CacheList",
+    "CachePage",
+    "Cancel",
+    "Collect",
+    "Download",
+    "Drop",
+    "Fetch",
+    "Finished",
+    "GetBlocks",
+    "Have",
+    "Hello",
+    "Keep",
+    "Kind",
+    "Lease",
+    "Leave",
+    "LeaveReason",
+    "Message",
+    "NoBlocks",
+    "NotKnown",
+    "Origin",
+    "PieceFailure",
+    "Placed",
+    "Progress",
+    "Refused",
+    "Register",
+    "Report",
+    "Role",
+    "SeedFailed",
+    "Seeded",
+    "Task",
+    "TaskState",
+    "Warm",
+    "Warmed",
+    "Welcome",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +88,14 @@ class Hello(Message):
 
     KIND: ClassVar[Kind] = Kind.HELLO
     protocol: tuple[int, int] = wired(Row((Whole(0, 255), Whole(0, 65535))), "version that the sender speaks: major, minor")
-    peer: str = wired(_PEER, "the sender's peer id, `<ip>-<pid>-<unix time>`; the seed's begins with `cdnnode:`")
+    peer: str = wired(PEER, "the sender's peer id, `<ip>-<pid>-<unix time>`; the seed's begins with `cdnnode:`")
     role: Role = wired(OneOf(Role), "peer or seed")
     software: str = wired(Text(64), "the sender's release, for people", "")
     host: str = wired(Text(256), "host name, for people", "")
-    data_endpoint: str = wired(_ENDPOINT, "`tcp://host:port` of the ROUTER that serves blocks; empty: serves none", "")
-    hint_endpoint: str = wired(_ENDPOINT, "`tcp://host:port` of the PUB that tells HAVE; empty: tells nothing", "")
+    data_endpoint: str = wired(ENDPOINT, "`tcp://host:port` of the ROUTER that serves blocks; empty: serves none", "")
+    hint_endpoint: str = wired(ENDPOINT, "`tcp://host:port` of the PUB that tells HAVE; empty: tells nothing", "")
     location: str = wired(Text(256), "rack or zone, `a/b/c` from the widest to the narrowest", "")
-    upload_rate: int = wired(_NUMBER, "bytes per second that the peer may upload; 0: not limited", 0)
+    upload_rate: int = wired(NUMBER, "bytes per second that the peer may upload; 0: not limited", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +104,9 @@ class Welcome(Message):
 
     KIND: ClassVar[Kind] = Kind.WELCOME
     protocol: tuple[int, int] = wired(Row((Whole(0, 255), Whole(0, 65535))), "version that the connection speaks")
-    supernode: str = wired(_PEER, "id of this run of the supernode; another one means that it has forgotten everything")
-    alive_every_s: float = wired(_SECONDS, "send ALIVE this often", 1.0)
-    lost_after_s: float = wired(_SECONDS, "after this long without a word either end holds the other for dead", 5.0)
+    supernode: str = wired(PEER, "id of this run of the supernode; another one means that it has forgotten everything")
+    alive_every_s: float = wired(SECONDS, "send ALIVE this often", 1.0)
+    lost_after_s: float = wired(SECONDS, "after this long without a word either end holds the other for dead", 5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,18 +124,18 @@ class Register(Message):
     """P → S: I want this task, and have these pieces already. Idempotent; answered by TASK, then LEASEs follow."""
 
     KIND: ClassVar[Kind] = Kind.REGISTER
-    task: str = wired(_TASK, "the task's id, as wire/ids.py derives it from the next fields")
-    url: str = wired(_URL, "where the source is")
-    headers: tuple[tuple[str, str], ...] = wired(_HEADERS, "request headers for the source; secret: never logged or stored", ())
+    task: str = wired(TASK_ID, "the task's id, as wire/ids.py derives it from the next fields")
+    url: str = wired(URL, "where the source is")
+    headers: tuple[tuple[str, str], ...] = wired(HEADERS, "request headers for the source; secret: never logged or stored", ())
     filters: tuple[str, ...] = wired(Many(Text(256), 64), "query keys that do not count", ())
-    digest: str | None = wired(Maybe(_DIGEST), "the content's digest, when it is known", None)
+    digest: str | None = wired(Maybe(DIGEST), "the content's digest, when it is known", None)
     md5: str | None = wired(Maybe(Text(64)), "the content's md5 by the user, checked once at the seed", None)
     identifier: str | None = wired(Maybe(Text(1024)), "splits tasks of one URL", None)
-    byte_range: tuple[int, int | None] | None = wired(_RANGE, "first and last byte of the source that are the content", None)
+    byte_range: tuple[int, int | None] | None = wired(RANGE, "first and last byte of the source that are the content", None)
     insecure: bool = wired(Flag(), "do not verify the source's certificate", False)
-    certificates: tuple[bytes, ...] = wired(_CERTIFICATES, "PEM: the only roots to verify the source by", ())
-    have: bytes = wired(_BITMAP, "bitmap of verified pieces; empty: none", b"")
-    length: int | None = wired(Maybe(_LENGTH), "length that the peer knows (with `have`)", None)
+    certificates: tuple[bytes, ...] = wired(CERTIFICATES, "PEM: the only roots to verify the source by", ())
+    have: bytes = wired(BITMAP, "bitmap of verified pieces; empty: none", b"")
+    length: int | None = wired(Maybe(LENGTH), "length that the peer knows (with `have`)", None)
     piece_length: int = wired(Whole(0, MAX_PIECE_BYTES), "piece length that the peer's pieces have (with `have`)", 0)
     caller: str = wired(Text(256), "who asked, for logs and metrics (1.x's callsystem)", "")
     serves_only: bool = wired(Flag(), "the peer wants no piece: it offers what it has", False)
@@ -176,14 +146,14 @@ class Task(Message):
     """S → P: the state of a task that the peer registered, at once and at every change."""
 
     KIND: ClassVar[Kind] = Kind.TASK
-    task: str = wired(_TASK, "the task")
+    task: str = wired(TASK_ID, "the task")
     state: TaskState = wired(
         OneOf(TaskState), "PROBING: length unknown; CACHING; CACHED: whole and its digest right; DEAD: see code"
     )
-    length: int | None = wired(Maybe(_LENGTH), "bytes of the content", None)
+    length: int | None = wired(Maybe(LENGTH), "bytes of the content", None)
     piece_length: int = wired(Whole(0, MAX_PIECE_BYTES), "bytes of a piece", 0)
     block_length: int = wired(Whole(0, MAX_PIECE_BYTES), "bytes of a block", 0)
-    digest: str | None = wired(Maybe(_DIGEST), "sha256 of the content, computed by the seed (with CACHED)", None)
+    digest: str | None = wired(Maybe(DIGEST), "sha256 of the content, computed by the seed (with CACHED)", None)
     content_type: str = wired(Text(256), "the source's Content-Type", "")
     code: ErrorCode | None = wired(Maybe(OneOf(ErrorCode)), "why it is dead", None)
     status: int = wired(Whole(0, 999), "the source's HTTP status, 0: none (with DEAD)", 0)
@@ -195,14 +165,14 @@ class Lease(Message):
     """S → P: fetch these pieces from that parent. The same lease number again adds pieces to it."""
 
     KIND: ClassVar[Kind] = Kind.LEASE
-    task: str = wired(_TASK, "the task")
-    lease: int = wired(_LEASE, "number of the grant: one parent feeding one child")
-    parent: str = wired(_PEER, "who serves")
-    endpoint: str = wired(_ENDPOINT, "the parent's data endpoint")
-    hint_endpoint: str = wired(_ENDPOINT, "the parent's PUB, empty: none", "")
-    pieces: tuple[int, ...] = wired(Many(_PIECE, MAX_PIECES_PER_MESSAGE), "what to fetch, in this order")
-    digests: bytes = wired(_DIGESTS, "BLAKE3 of each block of each piece, in order")
-    until_s: float = wired(_SECONDS, "seconds from now after which the supernode may give the pieces to another")
+    task: str = wired(TASK_ID, "the task")
+    lease: int = wired(LEASE, "number of the grant: one parent feeding one child")
+    parent: str = wired(PEER, "who serves")
+    endpoint: str = wired(ENDPOINT, "the parent's data endpoint")
+    hint_endpoint: str = wired(ENDPOINT, "the parent's PUB, empty: none", "")
+    pieces: tuple[int, ...] = wired(Many(PIECE, MAX_PIECES_PER_MESSAGE), "what to fetch, in this order")
+    digests: bytes = wired(DIGESTS, "BLAKE3 of each block of each piece, in order")
+    until_s: float = wired(SECONDS, "seconds from now after which the supernode may give the pieces to another")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,14 +180,14 @@ class Report(Message):
     """P → S: what became of leased pieces."""
 
     KIND: ClassVar[Kind] = Kind.REPORT
-    task: str = wired(_TASK, "the task")
+    task: str = wired(TASK_ID, "the task")
     done: tuple[tuple[int, int, float], ...] = wired(
-        Many(Row((_LEASE, _PIECE, Real(1e15))), MAX_PIECES_PER_MESSAGE),
+        Many(Row((LEASE, PIECE, Real(1e15))), MAX_PIECES_PER_MESSAGE),
         "lease, piece, bytes per second it came with: verified, stored, served from now on; lease 0: by another way",
         (),
     )
     failed: tuple[tuple[int, int, PieceFailure], ...] = wired(
-        Many(Row((_LEASE, _PIECE, OneOf(PieceFailure))), MAX_PIECES_PER_MESSAGE),
+        Many(Row((LEASE, PIECE, OneOf(PieceFailure))), MAX_PIECES_PER_MESSAGE),
         "lease, piece, why it did not come",
         (),
     )
@@ -225,10 +195,10 @@ class Report(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leave(Message):
-    """P → S: the peer neither wants nor serves the task any more."""
+    """P → S, the seed too: the peer neither wants nor serves the task any more."""
 
     KIND: ClassVar[Kind] = Kind.LEAVE
-    task: str = wired(_TASK, "the task")
+    task: str = wired(TASK_ID, "the task")
     reason: LeaveReason = wired(OneOf(LeaveReason), "why")
 
 
@@ -240,10 +210,10 @@ class Alive(Message):
     """
 
     KIND: ClassVar[Kind] = Kind.ALIVE
-    leases: tuple[int, ...] = wired(Many(_LEASE, 4096), "leases that the peer is working on", ())
-    received: tuple[int, ...] = wired(Many(_NUMBER, 8), "bytes received so far, by Origin's number", ())
-    sent: int = wired(_NUMBER, "bytes sent to children so far", 0)
-    every_s: float = wired(_SECONDS, "S → P: say ALIVE this often from now on; 0: as before", 0.0)
+    leases: tuple[int, ...] = wired(Many(LEASE, 4096), "leases that the peer is working on", ())
+    received: tuple[int, ...] = wired(Many(NUMBER, 8), "bytes received so far, by Origin's number", ())
+    sent: int = wired(NUMBER, "bytes sent to children so far", 0)
+    every_s: float = wired(SECONDS, "S → P: say ALIVE this often from now on; 0: as before", 0.0)
     answer: bool = wired(Flag(), "S → P: say ALIVE now", False)
 
 
@@ -259,15 +229,15 @@ class Fetch(Message):
     """S → seed: read this source once and serve it. Idempotent; answered by SEEDED or SEED_FAILED."""
 
     KIND: ClassVar[Kind] = Kind.FETCH
-    task: str = wired(_TASK, "the task")
-    url: str = wired(_URL, "where the source is")
-    headers: tuple[tuple[str, str], ...] = wired(_HEADERS, "request headers for the source; secret", ())
+    task: str = wired(TASK_ID, "the task")
+    url: str = wired(URL, "where the source is")
+    headers: tuple[tuple[str, str], ...] = wired(HEADERS, "request headers for the source; secret", ())
     filters: tuple[str, ...] = wired(Many(Text(256), 64), "query keys that do not count", ())
-    digest: str | None = wired(Maybe(_DIGEST), "the content's digest, when it is known", None)
+    digest: str | None = wired(Maybe(DIGEST), "the content's digest, when it is known", None)
     md5: str | None = wired(Maybe(Text(64)), "the content's md5, when the user gave it", None)
-    byte_range: tuple[int, int | None] | None = wired(_RANGE, "first and last byte of the source", None)
+    byte_range: tuple[int, int | None] | None = wired(RANGE, "first and last byte of the source", None)
     insecure: bool = wired(Flag(), "do not verify the source's certificate", False)
-    certificates: tuple[bytes, ...] = wired(_CERTIFICATES, "PEM: the only roots to verify the source by", ())
+    certificates: tuple[bytes, ...] = wired(CERTIFICATES, "PEM: the only roots to verify the source by", ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,15 +245,15 @@ class Seeded(Message):
     """Seed → S: these pieces of the task are here. The first one, which may name no piece, tells the length."""
 
     KIND: ClassVar[Kind] = Kind.SEEDED
-    task: str = wired(_TASK, "the task")
-    length: int = wired(_LENGTH, "bytes of the content")
+    task: str = wired(TASK_ID, "the task")
+    length: int = wired(LENGTH, "bytes of the content")
     piece_length: int = wired(Whole(1, MAX_PIECE_BYTES), "bytes of a piece")
     block_length: int = wired(Whole(1, MAX_PIECE_BYTES), "bytes of a block")
     content_type: str = wired(Text(256), "the source's Content-Type", "")
-    pieces: tuple[int, ...] = wired(Many(_PIECE, MAX_PIECES_PER_MESSAGE), "pieces that are verified and served from now on", ())
-    digests: bytes = wired(_DIGESTS, "BLAKE3 of each block of each piece, in order", b"")
-    digest: str | None = wired(Maybe(_DIGEST), "sha256 of the whole content: the last word on a task", None)
-    source_bytes: int = wired(_NUMBER, "bytes of bodies that the seed has read from sources so far, in all", 0)
+    pieces: tuple[int, ...] = wired(Many(PIECE, MAX_PIECES_PER_MESSAGE), "pieces that are verified and served from now on", ())
+    digests: bytes = wired(DIGESTS, "BLAKE3 of each block of each piece, in order", b"")
+    digest: str | None = wired(Maybe(DIGEST), "sha256 of the whole content: the last word on a task", None)
+    source_bytes: int = wired(NUMBER, "bytes of bodies that the seed has read from sources so far, in all", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,11 +261,11 @@ class SeedFailed(Message):
     """Seed → S: the task cannot be had from its source."""
 
     KIND: ClassVar[Kind] = Kind.SEED_FAILED
-    task: str = wired(_TASK, "the task")
+    task: str = wired(TASK_ID, "the task")
     code: ErrorCode = wired(OneOf(ErrorCode), "why")
     status: int = wired(Whole(0, 999), "the source's HTTP status, 0: none", 0)
     message: str = wired(Text(1024), "why, in words, with the next step", "")
-    source_bytes: int = wired(_NUMBER, "bytes of bodies that the seed has read from sources so far, in all", 0)
+    source_bytes: int = wired(NUMBER, "bytes of bodies that the seed has read from sources so far, in all", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +273,7 @@ class Drop(Message):
     """S → P: forget the task and delete its content (an operator's or the quota's decision)."""
 
     KIND: ClassVar[Kind] = Kind.DROP
-    task: str = wired(_TASK, "the task")
+    task: str = wired(TASK_ID, "the task")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,9 +281,9 @@ class GetBlocks(Message):
     """C → Q: send me these consecutive blocks of a piece. Answered by one BLOCKS with all of them, or by NO_BLOCKS."""
 
     KIND: ClassVar[Kind] = Kind.GET_BLOCKS
-    task: str = wired(_TASK, "the task")
-    piece: int = wired(_PIECE, "the piece")
-    first: int = wired(_BLOCK, "its first block wanted")
+    task: str = wired(TASK_ID, "the task")
+    piece: int = wired(PIECE, "the piece")
+    first: int = wired(BLOCK, "its first block wanted")
     count: int = wired(Whole(1, 65536), "how many blocks from there")
 
 
@@ -323,9 +293,9 @@ class Blocks(Message):
 
     KIND: ClassVar[Kind] = Kind.BLOCKS
     CARRIES_PAYLOAD: ClassVar[bool] = True
-    task: str = wired(_TASK, "the task")
-    piece: int = wired(_PIECE, "the piece")
-    first: int = wired(_BLOCK, "the payload's first block")
+    task: str = wired(TASK_ID, "the task")
+    piece: int = wired(PIECE, "the piece")
+    first: int = wired(BLOCK, "the payload's first block")
     count: int = wired(Whole(1, 65536), "how many blocks the payload has")
 
 
@@ -334,8 +304,8 @@ class NoBlocks(Message):
     """Q → C: I do not send that: none of the piece's blocks that you asked for and do not have."""
 
     KIND: ClassVar[Kind] = Kind.NO_BLOCKS
-    task: str = wired(_TASK, "the task")
-    piece: int = wired(_PIECE, "the piece")
+    task: str = wired(TASK_ID, "the task")
+    piece: int = wired(PIECE, "the piece")
     code: ErrorCode = wired(OneOf(ErrorCode), "why")
 
 
@@ -344,9 +314,9 @@ class Have(Message):
     """Q's PUB, topic: the task id: pieces that it serves from now on. A hint: it may be lost, and is never truth."""
 
     KIND: ClassVar[Kind] = Kind.HAVE
-    task: str = wired(_TASK, "the task")
-    peer: str = wired(_PEER, "who has them")
-    pieces: tuple[int, ...] = wired(Many(_PIECE, MAX_PIECES_PER_MESSAGE), "the pieces")
+    task: str = wired(TASK_ID, "the task")
+    peer: str = wired(PEER, "who has them")
+    pieces: tuple[int, ...] = wired(Many(PIECE, MAX_PIECES_PER_MESSAGE), "the pieces")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,19 +324,19 @@ class Download(Message):
     """D → H: bring this content to the host. Answered by PROGRESS while it runs, and by FINISHED."""
 
     KIND: ClassVar[Kind] = Kind.DOWNLOAD
-    url: str = wired(_URL, "where the source is")
-    headers: tuple[tuple[str, str], ...] = wired(_HEADERS, "request headers for the source; secret", ())
+    url: str = wired(URL, "where the source is")
+    headers: tuple[tuple[str, str], ...] = wired(HEADERS, "request headers for the source; secret", ())
     filters: tuple[str, ...] = wired(Many(Text(256), 64), "query keys that do not count", ())
-    digest: str | None = wired(Maybe(_DIGEST), "the content's digest, when it is known", None)
+    digest: str | None = wired(Maybe(DIGEST), "the content's digest, when it is known", None)
     md5: str | None = wired(Maybe(Text(64)), "the content's md5", None)
     identifier: str | None = wired(Maybe(Text(1024)), "splits tasks of one URL", None)
-    byte_range: tuple[int, int | None] | None = wired(_RANGE, "first and last byte of the source", None)
+    byte_range: tuple[int, int | None] | None = wired(RANGE, "first and last byte of the source", None)
     insecure: bool = wired(Flag(), "do not verify the source's certificate", False)
-    certificates: tuple[bytes, ...] = wired(_CERTIFICATES, "PEM: the only roots to verify the source by", ())
+    certificates: tuple[bytes, ...] = wired(CERTIFICATES, "PEM: the only roots to verify the source by", ())
     supernodes: tuple[str, ...] = wired(Many(Text(256), 64), "`host:port` of supernodes, in the order to try", ())
     caller: str = wired(Text(256), "who asked, for logs and metrics", "")
-    rate: int = wired(_NUMBER, "bytes per second of this download, 0: not limited", 0)
-    total_rate: int = wired(_NUMBER, "bytes per second of the whole host, 0: as the running peer has it", 0)
+    rate: int = wired(NUMBER, "bytes per second of this download, 0: not limited", 0)
+    total_rate: int = wired(NUMBER, "bytes per second of the whole host, 0: as the running peer has it", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,10 +344,10 @@ class Progress(Message):
     """H → D: how far it is."""
 
     KIND: ClassVar[Kind] = Kind.PROGRESS
-    task: str = wired(_TASK, "the task")
+    task: str = wired(TASK_ID, "the task")
     supernode: str = wired(Text(256), "`host:port` of the supernode that it goes through, empty: none yet", "")
-    length: int | None = wired(Maybe(_LENGTH), "bytes of the content, when known", None)
-    received: tuple[int, ...] = wired(Many(_NUMBER, 8), "bytes of the content here so far, by Origin's number", ())
+    length: int | None = wired(Maybe(LENGTH), "bytes of the content, when known", None)
+    received: tuple[int, ...] = wired(Many(NUMBER, 8), "bytes of the content here so far, by Origin's number", ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,11 +355,11 @@ class Finished(Message):
     """H → D: it is here (and stays until PLACED or the connection's end), or it cannot be had."""
 
     KIND: ClassVar[Kind] = Kind.FINISHED
-    task: str = wired(_TASK, "the task")
+    task: str = wired(TASK_ID, "the task")
     path: str = wired(Text(4096), "the content's file on this host; empty: failed")
-    length: int = wired(_LENGTH, "bytes of the content", 0)
+    length: int = wired(LENGTH, "bytes of the content", 0)
     digest: str = wired(Text(128), "sha256 of the content, empty: not known", "")
-    received: tuple[int, ...] = wired(Many(_NUMBER, 8), "bytes of the content by Origin's number", ())
+    received: tuple[int, ...] = wired(Many(NUMBER, 8), "bytes of the content by Origin's number", ())
     code: ErrorCode | None = wired(Maybe(OneOf(ErrorCode)), "why it failed", None)
     status: int = wired(Whole(0, 999), "the source's HTTP status, 0: none", 0)
     message: str = wired(Text(1024), "why it failed, with the next step", "")
@@ -407,7 +377,7 @@ class Placed(Message):
     """D → H: the output has been made from the content's file. `linked`: as a hard link, so a user may edit it."""
 
     KIND: ClassVar[Kind] = Kind.PLACED
-    task: str = wired(_TASK, "the task")
+    task: str = wired(TASK_ID, "the task")
     linked: bool = wired(Flag(), "the output and the store's file are one inode", False)
 
 
@@ -429,6 +399,12 @@ MESSAGES: dict[Kind, type[Message]] = {
         Seeded,
         SeedFailed,
         Drop,
+        Warm,
+        Warmed,
+        CacheList,
+        CachePage,
+        Keep,
+        Collect,
         GetBlocks,
         Blocks,
         NoBlocks,

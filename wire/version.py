@@ -3,4 +3,4 @@
 from typing import Final
 
 #: (major, minor). Another major is refused by name; a minor only adds fields and kinds, which older ends skip.
-PROTOCOL: Final = (1, 0)
+PROTOCOL: Final = (1, 1)
