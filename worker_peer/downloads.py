@@ -407,7 +407,7 @@ class Downloads:
             self.exchange.unshare(task)
             download.file = None
         try:
-            file = await self._files.create(task, effect.layout, content_type=effect.content_type)
+            file = await self._files.create(task, effect.layout, effect.content_type, effect.content, effect.digest)
         except StoreFull as error:
             self._happened(download, StoreRefused(code=ErrorCode.STORE_FULL, message=str(error)))
             return
@@ -417,8 +417,11 @@ class Downloads:
         if self._downloads.get(task) is not download:
             file.close()
             return
-        have = PieceSet(effect.layout.piece_count)
-        self._share(download, file, have, content_type=effect.content_type)
+        have = file.have  # empty, unless the supernode told the content itself
+        self._share(download, file, have, known=False)
+        self._show(download, file, PieceSet(have.size), effect.content_type)
+        for piece in have:
+            self._piece_came(download, piece, Origin.SEED, f"cdnnode:{download.content.supernode.rpartition(':')[0]}")
         self._happened(download, StorePrepared(have=have))
 
     def _share(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str = "", *, known: bool = True) -> None:

@@ -19,6 +19,7 @@ from broker.core.effects import Effect, Forget, Note, Notice, Tell
 from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, TaskDropped, Tick
 from broker.core.matcher import SEED, Assignment, Matcher
 from broker.core.scheduler_settings import SchedulerSettings
+from broker.core.small_contents import SmallContents
 from broker.core.state import Claim, PeerRecord, State, TaskRecord
 from broker.core.telling import bits_of, claimed_bits, fetch_asked, lease_granted, peer_greeted, split_digests, task_told
 from wire.errors import ErrorCode
@@ -64,6 +65,7 @@ class Scheduler:
         self._tidied_at = 0.0
         self._ticked_at = 0.0
         self._due = DueTasks()
+        self._small = SmallContents()
 
     # -- the front ------------------------------------------------------------------------------------------------------
 
@@ -209,7 +211,7 @@ class Scheduler:
         if task.seed is None:
             self._ask_seed(task, now)
         self._add_member(task, record, message, now)
-        self._tell(record.peer, task_told(task))
+        self._tell(record.peer, self._small.told(task, record.peer))
         self._grant(task, now)
 
     def _revive(self, task: TaskRecord, message: Register) -> None:
@@ -227,7 +229,7 @@ class Scheduler:
             task.serves_only.add(record.peer)
         else:
             task.serves_only.discard(record.peer)
-        if task.matcher is not None:
+        if task.matcher is not None and not self._small.give(task, record.peer):
             self._join(task, record, now)
 
     def _join(self, task: TaskRecord, record: PeerRecord, now: float) -> None:
@@ -251,6 +253,7 @@ class Scheduler:
     def _remove_member(self, task: TaskRecord, peer: str, now: float) -> None:
         del task.members[peer]
         task.serves_only.discard(peer)
+        task.given.discard(peer)
         self.state.peers[peer].tasks.discard(task.task)
         self.state.leases.end_of_member(peer, task.task)
         if task.matcher is not None:
@@ -258,13 +261,13 @@ class Scheduler:
         self._grant(task, now)
 
     def _tell_members(self, task: TaskRecord) -> None:
-        told = task_told(task)
         for peer in task.members:
-            self._tell(peer, told)
+            self._tell(peer, self._small.told(task, peer))
 
     def _kill(self, task: TaskRecord, code: ErrorCode, status: int, message: str, now: float) -> None:
         task.state, task.code, task.status, task.message = TaskState.DEAD, code, status, message
         task.died_at, task.seed = now, None
+        self._small.forget(task.task)
         task.layout, task.matcher = None, None
         self._note(Notice.TASK_DEAD, task=task.task, text=message)
         self._tell_members(task)
@@ -281,6 +284,7 @@ class Scheduler:
         for peer in told:
             self._tell(peer, Drop(task=task))
         record.layout, record.matcher = None, None
+        self._small.forget(task)
         for peer in list(record.members):
             self._remove_member(record, peer, now)
         del self.state.tasks[task]
@@ -319,6 +323,7 @@ class Scheduler:
         task.content_type = message.content_type
         is_new = task.layout is None
         if is_new:
+            self._small.seeded(task.task, layout, message)
             self._begin_caching(task, record, layout, now)
         if not self._take_digests(task, fresh, now):
             return
@@ -347,7 +352,8 @@ class Scheduler:
         task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
         self._note(Notice.TASK_CACHING, task=task.task, text=f"{layout.length} bytes, {layout.piece_count} pieces")
         for peer in task.members:
-            self._join(task, self.state.peers[peer], now)
+            if not self._small.give(task, peer):
+                self._join(task, self.state.peers[peer], now)
 
     def _take_digests(self, task: TaskRecord, fresh: dict[int, bytes], now: float) -> bool:
         """Pieces that the seed has. False: one of them differs from what it was, and the task is dead."""
@@ -406,6 +412,9 @@ class Scheduler:
             parent = self.state.leases.take_back(record.peer, task.task, number, piece)
             if parent is not None:
                 self.state.peers[parent].strikes.discard(record.peer)
+        if done and record.peer in task.given:
+            self._small.taken(task, record.peer, {piece for _, piece, _ in done})
+            self._join(task, record, now)
         if done:
             task.matcher.done(record.peer, done, now)
         for number, piece, failure in message.failed:
@@ -473,6 +482,7 @@ class Scheduler:
                 if task.seed is not None and task.state in (TaskState.PROBING, TaskState.CACHING):
                     self._tell(task.seed, Drop(task=task.task))  # nobody waits for the rest of it
                 del self.state.tasks[task.task]
+                self._small.forget(task.task)
                 self._note(Notice.TASK_FORGOTTEN, task=task.task, text="nobody has asked for it for long")
 
 

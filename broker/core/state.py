@@ -69,6 +69,8 @@ class TaskRecord:
     #: Peers that want it or serve it, and what they claim to have.
     members: dict[str, Claim] = field(default_factory=dict)
     serves_only: set[str] = field(default_factory=set)
+    #: Members that were told the whole content with the task: they take no part in the swarm before they say that it is here.
+    given: set[str] = field(default_factory=set)
     #: When the seed was asked; None: no seed was there to ask.
     asked_at: float | None = None
     seed: str | None = None
@@ -166,6 +168,7 @@ class State:
             for peer in record.members:
                 assert task in self.peers[peer].tasks, (task, peer)
             assert record.serves_only <= record.members.keys(), task
+            assert record.given <= record.members.keys() - record.serves_only, task
             assert (record.matcher is not None) == (record.layout is not None)
             assert record.seed is None or record.seed in self.peers, (task, record.seed)
             assert record.state is not TaskState.DEAD or not (record.members or record.seed or record.matcher), task

@@ -184,6 +184,31 @@ GOLDEN: dict[str, tuple[Message, bytes | None]] = {
         None,
     ),
     "drop": (Drop(task=_TASK), None),
+    "seeded-small": (
+        Seeded(
+            task=_TASK,
+            length=5,
+            piece_length=262_144,
+            block_length=131_072,
+            pieces=(0,),
+            digests=bytes(range(32)),
+            digest=_DIGEST,
+            content=b"small",
+        ),
+        None,
+    ),
+    "task-small": (
+        Task(
+            task=_TASK,
+            state=TaskState.CACHED,
+            length=5,
+            piece_length=262_144,
+            block_length=131_072,
+            digest=_DIGEST,
+            content=b"small",
+        ),
+        None,
+    ),
     "warm": (Warm(task=_TASK, url=_URL), None),
     "warm-full": (
         Warm(
