@@ -290,6 +290,7 @@ class GetBlocks(Message):
     piece: int = wired(PIECE, "the piece")
     first: int = wired(BLOCK, "its first block wanted")
     count: int = wired(Whole(1, 65536), "how many blocks from there")
+    lz4: bool = wired(Flag(), "the payload may be compressed: the way is slow enough for that to pay", False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +303,9 @@ class Blocks(Message):
     piece: int = wired(PIECE, "the piece")
     first: int = wired(BLOCK, "the payload's first block")
     count: int = wired(Whole(1, 65536), "how many blocks the payload has")
+    inflated: int = wired(
+        Whole(0, MAX_PIECE_BYTES), "the payload is one lz4 block that inflates to so many bytes; 0: it is as it is", 0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
