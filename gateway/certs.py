@@ -53,7 +53,7 @@ class CertificateStore:
         except ValueError as error:
             raise ConfigError(f"hijack_https.cert or key is no PEM certificate and key: {error}") from None
         self._chain = chain
-        self.mints = _is_ca(self._certificate)
+        self.mints = is_ca(self._certificate)
         try:
             # Also proves that the key is the certificate's.
             self._plain = _server_context(chain, _key_pem(self._key))
@@ -174,7 +174,8 @@ def _digest_for(key: CertificateIssuerPrivateKeyTypes) -> hashes.SHA256 | None:
     return hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) else None
 
 
-def _is_ca(certificate: x509.Certificate) -> bool:
+def is_ca(certificate: x509.Certificate) -> bool:
+    """Whether it may sign others (RFC 5280 §4.2.1.9)."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:

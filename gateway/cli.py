@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.setup import arguments as setup_arguments
 from worker_peer.host.command_line import CommandParser, say_help, with_values, write_documents
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
     doctor = command("doctor", "say what is wrong with this host's gateway, and what to do; exit code 1 where something is")
     _add_settings(doctor)
     doctor.add_argument("--json", default="false", metavar="BOOL", help="for programs")
+    _add_setup(command("setup", "set docker, containerd or podman up for dfdaemon: shows the change first; --undo takes it back"))
     command("gen-doc", "write the manual as Markdown").add_argument("-p", "--path", help="folder to write into; else stdout")
     command("help", "help about a command").add_argument("words", nargs="*", metavar="COMMAND", help="the command")
     return {"": parser, **commands.choices}
@@ -89,6 +91,14 @@ def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", default="false", metavar="BOOL", help="one JSON object a line")
 
 
+def _add_setup(parser: argparse.ArgumentParser) -> None:
+    setup_arguments.add_arguments(parser)
+    parser.add_argument("--config", metavar="FILE", help="configuration, default /etc/dragonfly/dfdaemon.yml if it is there")
+    for name, about in _VALUES:
+        if name in setup_arguments.SETTINGS:
+            parser.add_argument(f"--{name}", metavar="VALUE", help=f"the daemon's: {about}")
+
+
 def _add_gen_ca(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--common-name", default=socket.gethostname(), help="the CA's name, default: the host's")
     parser.add_argument("--expire-duration", default="87600h", help="how long it is valid, default 87600h (ten years)")
@@ -98,7 +108,12 @@ def _add_gen_ca(parser: argparse.ArgumentParser) -> None:
 
 
 #: Boolean flags of all commands.
-_ALONE: Final = (*(f"--{name}" for name in _SWITCHES), "--overwrite", "--json")
+_ALONE: Final = (
+    *(f"--{name}" for name in _SWITCHES),
+    "--overwrite",
+    "--json",
+    *(f"--{name}" for name in setup_arguments.SWITCHES),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _rules(given)
         case "doctor":
             return _doctor(given)
+        case "setup":
+            return _setup(given)
         case "gen-doc":
             return write_documents(parsers, ["--path", given["path"]] if "path" in given else [])
         case "help":
@@ -158,6 +175,7 @@ def _doctor(given: dict[str, Any]) -> int:
 
     from gateway import doctor
     from gateway.config import ConfigError
+    from gateway.finding import as_text
     from gateway.settings import load
 
     as_json = given.pop("json").lower() in ("true", "t", "1")
@@ -168,8 +186,25 @@ def _doctor(given: dict[str, Any]) -> int:
         findings = [doctor.broken_configuration(error)]
     else:
         findings = doctor.examine(config, now=datetime.datetime.now(datetime.UTC))
-    print(doctor.as_json(findings) if as_json else doctor.as_text(findings))
+    print(doctor.as_json(findings) if as_json else as_text(findings))
     return doctor.exit_code(findings)
+
+
+def _setup(given: dict[str, Any]) -> int:
+    from gateway.config import ConfigError
+    from gateway.core.setup.plan import Refused
+    from gateway.settings import load
+    from gateway.setup import command
+
+    file = given.pop("config", None)
+    try:
+        options = setup_arguments.options_from(given)
+        config = load(flags=given, environment=os.environ, file=Path(file) if file is not None else None).config
+    except (ValueError, Refused) as error:
+        return _failed(str(error), 1)
+    except ConfigError as error:
+        return _failed(str(error), error.exit_code)
+    return command.run(options, config, command.terminal())
 
 
 def _gen_ca(given: dict[str, Any]) -> int:

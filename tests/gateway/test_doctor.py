@@ -18,7 +18,8 @@ from gateway.app import version
 from gateway.certs import generate_ca
 from gateway.cli import main
 from gateway.config import GatewayConfig, HijackConfig, HijackHostConfig, MirrorConfig, ProxyRuleConfig
-from gateway.doctor import Finding, Grade, examine, exit_code
+from gateway.doctor import examine, exit_code
+from gateway.finding import Finding, Grade
 from tests.support.memory_peer import MemoryPeer
 from tests.support.running_gateway import running_gateway
 from tests.support.source_server import Page, SourceServer
