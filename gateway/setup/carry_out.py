@@ -104,6 +104,19 @@ def judge(journal: Journal, place: Place) -> list[Judged]:
     return made
 
 
+def write_between(journal: Journal, each: Judged, content: bytes, place: Place) -> Journal:
+    """Put something into a file of ours that stands there only until it is taken back. Raises OSError."""
+    last = each.entry.after[-1]
+    like = dataclasses.replace(last, sha256=hashlib.sha256(content).hexdigest())
+    entry = dataclasses.replace(each.entry, after=(*each.entry.after, like))
+    entries = tuple(entry if old.path == entry.path else old for old in journal.entries)
+    journal = dataclasses.replace(journal, state=State.UNDOING, entries=entries)
+    # Known as ours before it is there.
+    place.record.write(journal)
+    place.files.replace(entry.path, content, like)
+    return journal
+
+
 def take_back(journal: Journal, judged: list[Judged], place: Place) -> list[str]:
     """Every file that is as setup wrote it becomes what it was. Returns folders of ours that somebody else uses by now.
 

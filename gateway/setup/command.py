@@ -4,18 +4,19 @@ Wires what is pure (gateway.core.setup) to files, daemons and the terminal. Noth
 """
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 
 from gateway.app import home_of
 from gateway.config import ConfigError, GatewayConfig
-from gateway.core.setup.journal import Fate, State
+from gateway.core.setup.docker import CONFIG_FILE, without_mirrors
+from gateway.core.setup.journal import Fate, Journal, State
 from gateway.core.setup.plan import Gateway, Mode, Plan, Refused, Wish
 from gateway.core.setup.show import difference
 from gateway.finding import Finding, Grade, as_text, note, ok, wrong
-from gateway.setup.carry_out import Judged, Place, carry_out, judge, take_back
+from gateway.setup.carry_out import Judged, Place, carry_out, judge, take_back, write_between
 from gateway.setup.files import RootFiles
 from gateway.setup.planning import gateway_from, plan_for
 from gateway.setup.record import Record, copy_name
@@ -158,6 +159,10 @@ class Setup:
         with self._record.locked():
             if self._record.load() != journal or judge(journal, self._place) != judged:
                 raise Refused("the files have changed since they were shown: run this again; nothing was changed")
+            found: list[Finding] = []
+            if then.reloads and self._dockerd.pid is not None:
+                journal, found = self._let_go(journal, ours)
+                then = replace(then, reloads=not found)
             left = take_back(journal, judged, self._place)
             if edited:
                 self._out.say(f"what was there before setup is kept in {self._record.retire()}")
@@ -166,7 +171,16 @@ class Setup:
         for folder in left:
             self._out.say(f"{folder} was made by setup and stays: something else is in it")
         self._out.say(f"undone: {', '.join(each.entry.path for each in ours) or 'nothing was left of it'}")
-        return self._tell(then, journal.urls[-1], journal.mode, wanted=False)
+        return self._tell(then, journal.urls[-1], journal.mode, wanted=False, found=found)
+
+    def _let_go(self, journal: Journal, ours: list[Judged]) -> tuple[Journal, list[Finding]]:
+        """Have a running dockerd forget a mirror that its file will not name any more. No finding: it needs no help."""
+        path = journal.wish.config_file or CONFIG_FILE
+        for each in ours:
+            if each.entry.path == path and (between := without_mirrors(each.before, path)) is not None:
+                journal = write_between(journal, each, between, self._place)
+                return journal, [self._reloaded(journal.urls[-1], Mode.MIRROR, wanted=False)]
+        return journal, []
 
     def _about_edited(self, edited: list[Judged]) -> str:
         lines = ["not undone, and nothing was changed: what somebody has changed since setup would be lost."]
@@ -210,9 +224,9 @@ class Setup:
         self._out.say("nothing was changed")
         return SetupExit.NOT_CONFIRMED
 
-    def _tell(self, then: Consequences, url: str, mode: Mode, *, wanted: bool) -> SetupExit:
-        """Make the runtime take it over, and see that it has."""
-        found: list[Finding] = []
+    def _tell(self, then: Consequences, url: str, mode: Mode, *, wanted: bool, found: Iterable[Finding] = ()) -> SetupExit:
+        """Make the runtime take it over, and see that it has. `found`: what was told it before."""
+        found = list(found)
         root = self._place.files.root
         here = root == Path("/")
         if here:

@@ -32,7 +32,7 @@ from tests.support.swarm import short_directory
 PORT: Final = 65001
 GATEWAY: Final = f"http://127.0.0.1:{PORT}"
 _OWN: Final = f"localhost:{PORT}"
-_ADDRESSES: Final = {"supernode": "10.0.0.10", "host": "10.0.0.21", "registry": "10.0.0.70"}
+ADDRESSES: Final = {"supernode": "10.0.0.10", "host": "10.0.0.21", "registry": "10.0.0.70"}
 
 
 class Mode(Enum):
@@ -171,12 +171,12 @@ class ClientLab:
 @contextmanager
 def client_lab() -> Iterator[ClientLab]:
     """Everything up; all of it ends with the context."""
-    with short_directory() as directory, _network(directory) as hosts, running_processes(directory) as processes:
+    with short_directory() as directory, client_network(directory) as hosts, running_processes(directory) as processes:
         registries = start_guarded_registries(processes, directory, hosts["registry"])
-        words = ["--home-dir", str(directory / "supernode"), "--advertise-ip", _ADDRESSES["supernode"]]
+        words = ["--home-dir", str(directory / "supernode"), "--advertise-ip", ADDRESSES["supernode"]]
         (directory / "supernode").mkdir()
         supernode = processes.start("supernode", hosts["supernode"].command([program("supernode"), *words]))
-        trusted = _start_dfdaemon(processes, directory, hosts["host"], registries)
+        trusted = start_dfdaemon(processes, directory, hosts["host"], registries)
         supernode.wait_for("supernode ready")
         _write_settings(directory)
         dockerd = start_dockerd(
@@ -194,8 +194,9 @@ def client_lab() -> Iterator[ClientLab]:
 
 
 @contextmanager
-def _network(directory: Path) -> Iterator[dict[str, LabHost]]:
-    with network(directory, _ADDRESSES, {TOKENS_NAME: "registry"}) as hosts:
+def client_network(directory: Path) -> Iterator[dict[str, LabHost]]:
+    """The hosts, and the registries' names and addresses."""
+    with network(directory, ADDRESSES, {TOKENS_NAME: "registry"}) as hosts:
         registry = hosts["registry"]
         with (directory / "hosts").open("a") as file:
             for auth in Auth:
@@ -205,7 +206,7 @@ def _network(directory: Path) -> Iterator[dict[str, LabHost]]:
         yield hosts
 
 
-def _start_dfdaemon(processes: Processes, directory: Path, host: LabHost, registries: GuardedRegistries) -> Path:
+def start_dfdaemon(processes: Processes, directory: Path, host: LabHost, registries: GuardedRegistries) -> Path:
     """The host's gateway, with a CA of its own; the file of all that its clients trust."""
     authority = KeyPair(certificate=directory / "ca.crt", key=directory / "ca.key")
     command = [program("dfdaemon"), "gen-ca", "--cert-output", str(authority.certificate), "--key-output", str(authority.key)]
@@ -215,7 +216,7 @@ def _start_dfdaemon(processes: Processes, directory: Path, host: LabHost, regist
     known = str(registries.certificate.certificate)
     config = directory / "dfdaemon.yml"
     config.write_text(
-        f"supernodes: ['{_ADDRESSES['supernode']}']\nproxies:\n- regx: blobs/sha256.*\n"
+        f"supernodes: ['{ADDRESSES['supernode']}']\nproxies:\n- regx: blobs/sha256.*\n"
         f"registry_mirror: {{remote: 'https://{Auth.NONE.host}', certs: ['{known}']}}\n"
         f"hijack_https:\n  cert: {authority.certificate}\n  key: {authority.key}\n  hosts:\n"
         f"  - {{regx: '^({'|'.join(auth.value for auth in Auth)})[.]test', certs: ['{known}']}}\n"

@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,19 +52,23 @@ def start_dockerd(
     mirror: str = "",
     insecure: Sequence[str] = (),
     trusted: Path | None = None,
+    configuration: Path | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Dockerd:
     """Start one on `host`, ready when this returns.
 
     `proxy` becomes HTTP_PROXY and HTTPS_PROXY, `insecure` its insecure registries, `trusted` the only certificates that
-    it verifies servers by.
+    it verifies servers by, `configuration` its /etc/docker (else an empty one), `variables` more of its environment.
     """
     assert len(str(directory)) < _LONGEST_PATH, f"too long for a unix socket: {directory}"
-    configuration = directory / "etc-docker"
-    configuration.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    if configuration is None:
+        configuration = directory / "etc-docker"
+        configuration.mkdir()
     # The place that the bind mount covers.
     Path("/etc/docker").mkdir(exist_ok=True)
     # containerd leaves notes in the folder for temporary files.
-    environment = {"PATH": PROGRAM_PATH, "TMPDIR": str(directory)}
+    environment = {"PATH": PROGRAM_PATH, "TMPDIR": str(directory), **(variables or {})}
     if proxy:
         environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy}
     if trusted is not None:

@@ -33,6 +33,18 @@ def plan_docker(gateway: Gateway, wish: Wish, facts: Facts, files: Files) -> Pla
     return _proxy(gateway, wish, facts, files, path, text, settings, why)
 
 
+def without_mirrors(before: bytes | None, path: str) -> bytes | None:
+    """What daemon.json must say for a moment so that a running dockerd forgets a mirror. None: `before` is enough.
+
+    On SIGHUP dockerd takes over only what its file names: a list that is gone leaves the old one in force (moby's
+    daemon/reload.go), an empty list empties it.
+    """
+    text = text_of(path, before or b"")
+    if "registry-mirrors" in parse_object(text, path):
+        return None
+    return with_member(text, "registry-mirrors", []).encode()
+
+
 def _mode(gateway: Gateway, wish: Wish) -> tuple[Mode, str]:
     others = [name for name in wish.registries if name != HUB]
     if wish.mode is not None:
@@ -91,7 +103,8 @@ def _proxy(
     else:
         raise Refused(
             f"dockerd's version is unknown or below 23, so it has its proxy from its environment, and there is no systemd to "
-            f"give it one: start dockerd with HTTP_PROXY={gateway.url} and HTTPS_PROXY={gateway.url}, or say --runtime-version"
+            f"give it one: start dockerd with HTTP_PROXY={gateway.url} and HTTPS_PROXY={gateway.url}, say "
+            "--runtime-version, or --mode mirror for Docker Hub's images alone"
         )
     notes.append("dockerd has no way around its proxy: let dfdaemon's service be started again when it ends (Restart=always)")
     for name in wish.registries:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.setup.docker import CONFIG_FILE, DROP_IN, UNIT_FOLDER, plan_docker
+from gateway.core.setup.docker import CONFIG_FILE, DROP_IN, UNIT_FOLDER, plan_docker, without_mirrors
 from gateway.core.setup.plan import HUB, Facts, Gateway, Mode, Plan, Refused, Runtime, Wish
 from tests.support.memory_files import MemoryFiles
 
@@ -168,3 +168,11 @@ def test_what_cannot_be_done_is_refused(gateway: Gateway, content: bytes, facts:
 def test_another_file_may_be_meant() -> None:
     _, after = planned(LOCAL, MemoryFiles(), config_file="/home/u/.config/docker/daemon.json")
     assert list(after.content) == ["/home/u/.config/docker/daemon.json"]
+
+
+def test_a_running_dockerd_forgets_a_mirror_only_by_a_list_without_it() -> None:
+    assert without_mirrors(b'{"registry-mirrors": ["https://m.example"]}', CONFIG_FILE) is None
+    assert without_mirrors(b'{"debug": true}', CONFIG_FILE) == b'{"debug": true, "registry-mirrors": []}'
+    between = without_mirrors(None, CONFIG_FILE)
+    assert between is not None
+    assert json.loads(between) == {"registry-mirrors": []}
