@@ -6,7 +6,7 @@ import email.utils
 import json
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,14 +18,17 @@ from gateway.app import version
 from gateway.certs import generate_ca
 from gateway.cli import main
 from gateway.config import GatewayConfig, HijackConfig, HijackHostConfig, MirrorConfig, ProxyRuleConfig
+from gateway.core.setup.plan import Runtime, Wish
 from gateway.doctor import examine, exit_code
 from gateway.finding import Finding, Grade
+from gateway.setup.command import Options, Terminal, run
 from tests.support.memory_peer import MemoryPeer
 from tests.support.running_gateway import running_gateway
 from tests.support.source_server import Page, SourceServer
 
 #: Whole seconds, as a Date field has them.
 NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+NOTHING: Mapping[str, str] = {}
 
 
 class Host(NamedTuple):
@@ -35,10 +38,13 @@ class Host(NamedTuple):
     root: Path
     server: SourceServer
 
-    async def findings(self, config: GatewayConfig | None = None, now: datetime.datetime = NOW) -> dict[str, list[Finding]]:
+    async def findings(
+        self, config: GatewayConfig | None = None, now: datetime.datetime = NOW, environment: Mapping[str, str] = NOTHING
+    ) -> dict[str, list[Finding]]:
         """By check."""
         made: dict[str, list[Finding]] = {}
-        for finding in await asyncio.to_thread(examine, config or self.config, now=now, root=self.root):
+        found = await asyncio.to_thread(examine, config or self.config, now=now, root=self.root, environment=environment)
+        for finding in found:
             made.setdefault(finding.check, []).append(finding)
         return made
 
@@ -108,6 +114,99 @@ async def test_certificates(host: Host) -> None:
     assert "hijack_https.key" in await host.wrong("certificate")
     without = replace(host.config, hijack_https=HijackConfig(hosts=host.config.hijack_https.hosts))
     assert "passed through unread" in await host.wrong("certificate", without)
+
+
+async def test_trust_is_looked_for_where_the_variables_say(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(host.root / "etc")
+    bundle = host.root / "bundle.crt"
+    bundle.write_bytes(b"# theirs\n" + (host.root / "df.crt").read_bytes())
+    (host.root / "folder").mkdir()
+    shutil.copy(bundle, host.root / "folder/a.pem")
+    for variables, place in (
+        ({"SSL_CERT_FILE": str(bundle)}, "bundle.crt"),
+        ({"SSL_CERT_DIR": f"/nonexistent:{host.root}/folder"}, "folder/a.pem"),
+    ):
+        (trust,) = (await host.findings(environment=variables))["trust"]
+        assert (trust.grade, place in trust.text) == (Grade.OK, True)
+    # Without an environment of its own, this process's counts.
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    found = await asyncio.to_thread(examine, host.config, now=NOW, root=host.root)
+    assert [each.grade for each in found if each.check == "trust"] == [Grade.OK]
+    # A variable that leads past the store in which it is.
+    system = host.root / "etc/ssl/certs/ca-certificates.crt"
+    system.parent.mkdir(parents=True)
+    shutil.copy(bundle, system)
+    bundle.write_text("another")
+    (trust,) = (await host.findings(environment={"SSL_CERT_FILE": str(bundle)}))["trust"]
+    assert trust.grade is Grade.NOTE
+    assert "names other stores without it" in trust.text
+
+
+@pytest.fixture
+def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setup's own request is test_verify.py's; here it would wait for names that nobody knows."""
+    monkeypatch.setattr("gateway.setup.command.verify", lambda *_: [])
+
+
+def set_up(host: Host, config: GatewayConfig, *words: Runtime, undo: bool = False) -> None:
+    """By the command."""
+    for runtime in words:
+        options = Options(wish=Wish(runtime=runtime), yes=True, undo=undo, root=host.root, runtime_version="26.1")
+        run(options, config, Terminal(say=lambda _: None))
+
+
+@pytest.mark.usefixtures("unverified")
+async def test_what_setup_wrote_is_looked_at(host: Host) -> None:
+    set_up(host, host.config, *Runtime)
+    names = [f"setup {runtime.value} --root {host.root}" for runtime in Runtime]
+    findings = await host.findings()
+    assert [each.grade for name in names for each in findings[name]] == [Grade.OK] * 3
+    # dfdaemon has moved.
+    config = replace(host.config, port=1)
+    for name in names:
+        wrong = await host.wrong(name, config)
+        assert "http://127.0.0.1:1 first any more" in wrong
+    # Its CA is another one.
+    cert, key = generate_ca("another", datetime.timedelta(days=400))
+    (host.root / "df.crt").write_bytes(cert)
+    (host.root / "df.key").write_bytes(key)
+    assert "another CA than dfdaemon's: it has changed since setup" in await host.wrong(names[0])
+    set_up(host, host.config, Runtime.DOCKER)
+    # Somebody has worked on it, and it still works.
+    daemon = host.root / "etc/docker/daemon.json"
+    daemon.write_text(daemon.read_text() + "\n")
+    (edited,) = (await host.findings())[names[0]]
+    assert (edited.grade, edited.text) == (Grade.NOTE, "changed since setup: /etc/docker/daemon.json")
+    daemon.unlink()
+    assert "/etc/docker/daemon.json is gone" in await host.wrong(names[0])
+    daemon.write_text("{")
+    assert "/etc/docker/daemon.json, line 1" in await host.wrong(names[0])
+
+
+@pytest.mark.usefixtures("unverified")
+async def test_a_setup_that_was_killed_or_whose_root_is_gone(host: Host) -> None:
+    set_up(host, host.config, Runtime.PODMAN)
+    name = f"setup podman --root {host.root}"
+    (journal,) = host.root.glob("home/setup/podman-*/journal.json")
+    whole = journal.read_text()
+    journal.write_text(whole.replace('"done"', '"writing"'))
+    assert await host.wrong(name) == "was ended in the middle"
+    journal.write_text(whole.replace(str(host.root), "/nowhere/at/all"))
+    (gone,) = (await host.findings())["setup podman --root /nowhere/at/all"]
+    assert (gone.grade, gone.text) == (Grade.NOTE, "/nowhere/at/all is gone")
+    journal.write_text("{")
+    assert "is no journal of this release" in await host.wrong("setup")
+
+
+@pytest.mark.usefixtures("unverified")
+async def test_mirrors_alone_need_no_trust(host: Host) -> None:
+    shutil.rmtree(host.root / "etc")
+    set_up(host, host.config, Runtime.PODMAN)
+    (trust,) = (await host.findings())["trust"]
+    assert trust.grade is Grade.NOTE
+    set_up(host, host.config, Runtime.DOCKER)
+    (host.root / "etc/docker/certs.d/registry.example/damselfly-ca.crt").unlink()
+    assert "unknown authority" in await host.wrong("trust")
 
 
 async def test_rules_that_do_not_match(host: Host) -> None:

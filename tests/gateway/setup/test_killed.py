@@ -30,6 +30,6 @@ def test_a_kill_in_the_middle_can_be_undone(host: Host, tmp_path: Path, runtime:
     found = json.loads(ran.stdout)
     kills = [each for each in found if each["ended"] == -1]
     assert len(kills) > 10
-    assert sum(each["begun"] for each in kills) > 3, "no kill came in the middle"
+    assert sum(each["begun"] for each in kills) >= 2, "no kill came in the middle"
     assert [each for each in found if each["wrong"] or each["torn"] or each["undone"] != 0] == []
     assert found[-1]["ended"] == (4 if killed == "setup" else 0)
