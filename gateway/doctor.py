@@ -37,7 +37,7 @@ _LEAST_FREE_BYTES: Final = 2 << 30
 _LEAST_FILES: Final = 4096
 _MAX_ANSWER_BYTES: Final = 64 << 10
 #: Where systems keep all certificates that they trust in one file (Debian, Red Hat, SUSE, Alpine).
-_SYSTEM_STORES: Final = (
+SYSTEM_STORES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
@@ -45,6 +45,7 @@ _SYSTEM_STORES: Final = (
 )
 #: Where container clients look for a registry's own authority.
 _CLIENT_STORES: Final = ("/etc/docker/certs.d", "/etc/containers/certs.d", "/etc/containerd/certs.d")
+_SHOWN_STORES: Final = 4
 _SAMPLE_BLOB: Final = "/v2/library/sample/blobs/sha256:" + "a" * 64
 
 
@@ -179,7 +180,7 @@ def _trust(config: GatewayConfig, certificate: x509.Certificate, root: Path, env
     named = _named_stores(environment)
     where = _holding(certificate, named)
     clients = _holding(certificate, _client_stores(root))
-    system = _holding(certificate, [root / name.lstrip("/") for name in _SYSTEM_STORES])
+    system = _holding(certificate, [root / name.lstrip("/") for name in SYSTEM_STORES])
     if named and not where and system:
         # Go's clients (all container clients are) then look nowhere else but in a registry's own folder.
         return note(
@@ -187,8 +188,9 @@ def _trust(config: GatewayConfig, certificate: x509.Certificate, root: Path, env
             f"{cert} is in {system[0]}, but SSL_CERT_FILE or SSL_CERT_DIR of the clients names other stores without it",
             "add it to what SSL_CERT_FILE names, or take the variable away",
         )
-    if found := [*where, *clients, *system]:
-        return ok("trust", f"{cert} is trusted by {', '.join(found)}")
+    if found := list(dict.fromkeys([*where, *clients, *system])):
+        more = f" and {len(found) - _SHOWN_STORES} more" if len(found) > _SHOWN_STORES else ""
+        return ok("trust", f"{cert} is trusted by {', '.join(found[:_SHOWN_STORES])}{more}")
     if uses_mirrors_only(home_of(config)):
         return note(
             "trust",

@@ -46,7 +46,7 @@ def carry_out(plan: Plan, wish: Wish, url: str, facts: Facts, place: Place, old:
         restarts=plan.restarts or (old.restarts if old is not None else ""),
         entries=tuple(entries.values()),
         folders=tuple(folders),
-        commands=tuple(dict.fromkeys((*(old.commands if old is not None else ()), *plan.commands))),
+        commands=tuple(dict.fromkeys((*(old.commands if old is not None else ()), *plan.undo_commands))),
     )
     record.write(journal)
     for write in plan.writes:

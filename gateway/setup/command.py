@@ -3,17 +3,19 @@
 Wires what is pure (gateway.core.setup) to files, daemons and the terminal. Nothing is written before it was shown.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import NoReturn
 
 from gateway.app import home_of
 from gateway.config import ConfigError, GatewayConfig
 from gateway.core.setup.docker import CONFIG_FILE, without_mirrors
 from gateway.core.setup.journal import Fate, Journal, State
-from gateway.core.setup.plan import Gateway, Mode, Plan, Refused, Wish
+from gateway.core.setup.plan import Gateway, Mode, Plan, Refused, Runtime, Wish
 from gateway.core.setup.show import difference
 from gateway.finding import Finding, Grade, as_text, note, ok, wrong
 from gateway.setup.carry_out import Judged, Place, carry_out, judge, take_back, write_between
@@ -110,7 +112,7 @@ class Setup:
             self._out.say(f"- note: {text}")
         if not plan.writes:
             self._out.say(f"\nnothing to change: {self._runtime.value} is set up for {gateway.url} already")
-            return self._verified(gateway, plan)
+            return max(self._in_use(gateway, plan), self._verified(gateway, plan))
         for write in plan.writes:
             self._out.say("\n" + difference(write.path, self._place.files.read(write.path), write.content))
         self._out.say("")
@@ -121,10 +123,36 @@ class Setup:
         with self._record.locked():
             if self._record.load() != old or plan_for(self._wish, gateway, facts, self._place.files) != plan:
                 raise Refused("the files have changed since they were shown: run this again; nothing was changed")
-            carry_out(plan, self._wish, gateway.url, facts, self._place, old)
+            try:
+                carry_out(plan, self._wish, gateway.url, facts, self._place, old)
+            except OSError as error:
+                self._roll_back(old, error)
         self._out.say(f"written: {', '.join(write.path for write in plan.writes)}")
         self._out.say(f"what was there before is kept in {self._record.folder}; back to it: {self._words('--undo')}")
         return max(self._tell(then, gateway.url, plan.mode, wanted=True), self._verified(gateway, plan))
+
+    def _in_use(self, gateway: Gateway, plan: Plan) -> SetupExit:
+        """Whether a running dockerd goes by what is written already."""
+        if self._runtime is not Runtime.DOCKER or self._dockerd.uses(gateway.url, plan.mode) is not False:
+            return SetupExit.DONE
+        step = "systemctl reload docker" if plan.mode is Mode.MIRROR else "systemctl restart docker, when it suits"
+        self._out.say(as_text([wrong("docker", "dockerd does not go by it yet", step)]))
+        return SetupExit.NOT_VERIFIED
+
+    def _roll_back(self, old: Journal | None, error: OSError) -> NoReturn:
+        """Leave nothing half done where that can still be had. Raises Refused."""
+        who = "; run it as root" if isinstance(error, PermissionError) and os.geteuid() != 0 else ""
+        why = f"{error.filename or 'a file'} cannot be written: {error.strerror}{who}"
+        begun = self._record.load()
+        if old is None and begun is not None:
+            try:
+                take_back(begun, judge(begun, self._place), self._place)
+            except (OSError, Refused):
+                raise Refused(f"{why}; what was done of it is taken back by {self._words('--undo')}") from None
+        if old is None:
+            self._record.forget()
+            raise Refused(f"{why}; nothing was changed")
+        raise Refused(f"{why}; what was done of it is taken back by {self._words('--undo')}")
 
     def _verified(self, gateway: Gateway, plan: Plan) -> SetupExit:
         asked = Asked(runtime=self._runtime, mode=plan.mode, registries=plan.registries)
@@ -260,7 +288,11 @@ class Setup:
             case True:
                 return ok("reload", f"dockerd {'uses' if wanted else 'uses no longer'} {url}")
             case False:
-                return wrong("reload", f"dockerd has not taken it over ({url})", "see journalctl -u docker for its reason")
+                return wrong(
+                    "reload",
+                    f"dockerd has not taken it over ({url})",
+                    f"its reason: journalctl -u docker; back: {self._words('--undo')}",
+                )
             case None:
                 return note("reload", "dockerd was told; its API does not say whether it has", "docker info shows its mirrors")
 
@@ -281,10 +313,8 @@ def run(options: Options, config: GatewayConfig, out: Terminal) -> SetupExit:
         return Setup(options, config, out).run()
     except Refused as error:
         out.say(f"dfdaemon setup: {error}")
-    except PermissionError as error:
-        out.say(f"dfdaemon setup: {error.filename} may not be written by this user: run it as root")
     except OSError as error:
-        out.say(f"dfdaemon setup: {error}; what was done of it is taken back by --undo")
+        out.say(f"dfdaemon setup: {error}; run it again when that is put right")
     except ConfigError as error:
         out.say(f"dfdaemon: {error}")
     return SetupExit.REFUSED

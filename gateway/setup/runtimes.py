@@ -28,8 +28,8 @@ _DOCKER_PID: Final = "/var/run/docker.pid"
 
 def parse_version(text: str) -> tuple[int, int] | None:
     """Of `20.10.24+dfsg1`, `v2.0.1` and what stands around them; None: there is none."""
-    found = re.search(r"(?<![\w.])v?(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else None
+    found = re.search(r"(?<![\w.])v?(\d+)\.(\d+)", text) or re.fullmatch(r"v?(\d+)()", text)
+    return (int(found[1]), int(found[2] or 0)) if found else None
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -145,8 +145,11 @@ def facts_of(runtime: Runtime, root: Path, dockerd: Dockerd, named_version: str)
     if named_version and version is None:
         raise Refused(f"--runtime-version {named_version!r} is no version: 26.1 is one")
     started_with: frozenset[str] = frozenset()
+    proxies: frozenset[str] = frozenset()
     if runtime is Runtime.DOCKER:
         started_with = dockerd.flags()
+        told_proxies = dockerd.environment().items()
+        proxies = frozenset(value for name, value in told_proxies if name.upper() in ("HTTP_PROXY", "HTTPS_PROXY") and value)
         told = dockerd.ask("/version") if version is None else None
         version = version or (parse_version(str(told.get("Version", ""))) if told is not None else None)
     if version is None and here and runtime is not Runtime.PODMAN:
@@ -155,6 +158,7 @@ def facts_of(runtime: Runtime, root: Path, dockerd: Dockerd, named_version: str)
         version=version,
         has_systemd=(root / "run/systemd/system").is_dir() if here else (root / "lib/systemd/system").is_dir(),
         started_with=started_with,
+        proxies=proxies,
         user_home=str(Path.home()) if runtime is Runtime.PODMAN and here and os.geteuid() != 0 else "",
     )
 

@@ -5,6 +5,7 @@ Blocking. What an answer says: the registry's own 200, 401 or 404 has come throu
 
 import datetime
 import http.client
+import os
 import ssl
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +14,7 @@ from gateway.config import GatewayConfig
 from gateway.core.setup.docker import CERTIFICATES
 from gateway.core.setup.plan import HUB, Gateway, Mode, Runtime
 from gateway.core.setup.registries import authority_of_registry
-from gateway.doctor import listener
+from gateway.doctor import SYSTEM_STORES, listener
 from gateway.finding import Finding, Grade, ok, wrong
 from gateway.setup.files import RootFiles
 
@@ -101,8 +102,10 @@ def _trust(name: str, files: RootFiles) -> ssl.SSLContext:
     """What dockerd would verify a registry by: the system's store (SSL_CERT_FILE's, as Go has it), and the registry's folder."""
     context = ssl.create_default_context()
     folder = f"{CERTIFICATES}/{name}"
-    for each in files.names(folder):
-        if each.endswith(".crt"):
-            content = files.read(f"{folder}/{each}") or b""
-            context.load_verify_locations(cadata=content.decode("ascii", "replace"))
+    # This Python may have been built for another place than the system's.
+    stores = [] if os.environ.get("SSL_CERT_FILE") else list(SYSTEM_STORES)
+    for path in (*stores, *(f"{folder}/{each}" for each in files.names(folder) if each.endswith(".crt"))):
+        content = files.read(path)
+        if content:
+            context.load_verify_locations(cadata=content.decode("latin-1"))
     return context

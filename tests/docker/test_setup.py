@@ -1,11 +1,14 @@
 """`dfdaemon setup` with the real clients: set up by the command, pulled through the swarm, undone byte for byte."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from scripts.demonstration.swarm import program
 from tests.support.client_lab import GATEWAY, ClientLab
 from tests.support.dockerd import Dockerd, start_dockerd
 from tests.support.guarded_registry import USER, Auth
@@ -176,3 +179,43 @@ def test_podman_and_skopeo_go_by_what_setup_has_written(lab: SetupLab, auth: Aut
     done = lab.run([*podman, "pull", "-q", name])
     assert done.returncode != 0
     assert Path("/etc/containers/registries.conf").is_file()
+
+
+_SYSTEM: Final = r"""
+set -eu
+w=$1 dfdaemon=$2
+mount -t tmpfs none "$w"
+for each in /etc /usr/local/share; do
+  mkdir -p "$w/up$each" "$w/work$each"
+  mount -t overlay overlay -o "lowerdir=$each,upperdir=$w/up$each,workdir=$w/work$each" "$each"
+done
+mkdir -p /usr/local/share/ca-certificates
+# What a person has put there by hand, the system's own tool tidies the first time. Java's store has times in it.
+update-ca-certificates --fresh > /dev/null 2>&1
+all() { find /etc /usr/local/share -path /etc/ssl/certs/java -prune -o "$@"; }
+snap() { all -printf '%p %m %u %g %y %l\n' | sort; all -type f -exec sha256sum {} + | sort; }
+"$dfdaemon" gen-ca --key-output "$w/k" --cert-output "$w/c"
+printf 'hijack_https:\n  cert: %s/c\n  key: %s/k\n  hosts:\n  - regx: registry-1.docker.io\n' "$w" "$w" > "$w/df.yml"
+own="--workHome $w/home --config $w/df.yml --port 1"
+snap > "$w/before"
+"$dfdaemon" setup docker --mode proxy --runtime-version 26 $own --yes || [ $? = 4 ]
+cmp "$w/c" /usr/local/share/ca-certificates/damselfly.crt
+openssl verify -CApath /etc/ssl/certs "$w/c"
+"$dfdaemon" doctor $own > "$w/doctor" || true
+grep 'ok    trust: .*ca-certificates.crt' "$w/doctor"
+grep 'ok    setup docker: as setup wrote it' "$w/doctor"
+"$dfdaemon" setup docker $own --undo --yes
+snap > "$w/after"
+diff "$w/before" "$w/after"
+echo the same
+"""
+
+
+def test_the_systems_own_store_of_authorities_comes_and_goes(tmp_path: Path) -> None:
+    """On this machine's real /etc, in a mount namespace in which nothing that is written stays."""
+    isolated = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _SYSTEM, "sh", str(tmp_path), program("dfdaemon")]
+    environment = {"PATH": PROGRAM_PATH, "HOME": str(tmp_path)}
+    done = subprocess.run(isolated, capture_output=True, text=True, timeout=200, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("the same\n")
+    assert list(tmp_path.iterdir()) == []

@@ -93,6 +93,9 @@ def _proxy(
     reasons, notes, writes = [why], [], []
     if gateway.listener_pem is not None:
         raise Refused("dfdaemon's own port speaks HTTPS (certpem), which dockerd does not speak to a proxy: take certpem away")
+    theirs = sorted(each for each in facts.proxies if each.rstrip("/") not in {gateway.url, *gateway.former_urls})
+    if theirs and not wish.replace_proxy:
+        raise Refused(_OTHER_PROXY.format(path="the environment of the running dockerd", what="HTTP_PROXY or HTTPS_PROXY"))
     if facts.version is not None and facts.version >= _PROXIES_SINCE:
         writes.append(_in_daemon_json(gateway, wish, facts, path, text, settings))
         reasons.append(f"docker {facts.version[0]}.{facts.version[1]} reads its proxy from {path}")
@@ -113,6 +116,7 @@ def _proxy(
     names = [name for name in gateway.opened if not wish.registries or name in wish.registries]
     in_system = HUB in names or (gateway.opens_unnamed and not wish.registries)
     commands: tuple[tuple[str, ...], ...] = ()
+    undo_commands: tuple[tuple[str, ...], ...] = ()
     if gateway.authority_pem is not None and (names or in_system):
         _refuse_what_is_no_authority(gateway)
         own = [f"{CERTIFICATES}/{name}/{_CERTIFICATE}" for name in names if name != HUB]
@@ -127,7 +131,7 @@ def _proxy(
             writes.append(Write(path=store.path, content=gateway.authority_pem))
             reasons.append("dockerd takes the CA of Docker Hub, and of hosts that are not listed, from the system's store")
             if files.read(store.path) != gateway.authority_pem:
-                commands = (store.command,)
+                commands, undo_commands = (store.command,), (store.undo_command,)
     made = changing(writes, files)
     return Plan(
         mode=Mode.PROXY,
@@ -135,6 +139,7 @@ def _proxy(
         notes=tuple(notes),
         writes=made,
         commands=commands,
+        undo_commands=undo_commands,
         # A registry's own folder is read at each pull; all else at the start.
         restarts="docker" if any(not write.path.startswith(CERTIFICATES) for write in made) else "",
         registries=tuple(names) or wish.registries or (HUB,),
@@ -172,7 +177,13 @@ def _with_exception(proxies: dict[str, Any], gateway: Gateway) -> dict[str, Any]
     return {**proxies, "no-proxy": f"{kept},{gateway.host}" if kept else gateway.host}
 
 
-_SETS_PROXY: Final = re.compile(r"^[ \t]*Environment=.*\bHTTPS?_PROXY=", re.IGNORECASE | re.MULTILINE)
+#: The unit itself, and what it reads its environment from, as distributions have them.
+_UNITS: Final = tuple(
+    f"{folder}/docker.service" for folder in ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
+)
+_ENVIRONMENT_FILES: Final = ("/etc/default/docker", "/etc/sysconfig/docker")
+#: `Environment=` of a unit, or a line of a file of variables (systemd takes no `export` there).
+_SETS_PROXY: Final = re.compile(r"^[ \t]*(?:Environment=.*\b)?HTTPS?_PROXY=", re.IGNORECASE | re.MULTILINE)
 _OTHER_PROXY: Final = (
     "{path}: {what} names another proxy, and dockerd has one only; dfdaemon itself asks registries without a proxy. "
     "Where it can reach them, --replace-proxy puts dfdaemon in its place (--undo brings it back); nothing was changed"
@@ -180,6 +191,12 @@ _OTHER_PROXY: Final = (
 
 
 def _in_unit(gateway: Gateway, wish: Wish, files: Files) -> Write:
+    for other in _ENVIRONMENT_FILES:
+        if _SETS_PROXY.search(text_of(other, files.read(other) or b"")) is not None:
+            raise Refused(f"{other} sets a proxy, and wins over what a unit says: take it out there; nothing was changed")
+    for other in _UNITS:
+        if not wish.replace_proxy and _SETS_PROXY.search(text_of(other, files.read(other) or b"")) is not None:
+            raise Refused(_OTHER_PROXY.format(path=other, what="Environment="))
     for name in files.names(UNIT_FOLDER):
         other = f"{UNIT_FOLDER}/{name}"
         if other == DROP_IN or not name.endswith(".conf"):

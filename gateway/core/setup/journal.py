@@ -67,6 +67,7 @@ class Journal:
     folders: tuple[str, ...]
     """Made by setup, an outer one before those in it."""
     commands: tuple[tuple[str, ...], ...] = ()
+    """Run after all is taken back."""
     reloads: bool = False
     """Whether anything of it was taken over by a reload, and goes by one."""
     restarts: str = ""

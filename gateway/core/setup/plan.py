@@ -103,6 +103,8 @@ class Facts:
     has_systemd: bool = False
     started_with: frozenset[str] = frozenset()
     """Long flags of the running daemon's command line, without dashes."""
+    proxies: frozenset[str] = frozenset()
+    """Addresses of proxies in the running daemon's environment."""
     user_home: str = ""
     """Where the settings of a user without root's rights are; empty: the system's are meant."""
 
@@ -126,7 +128,9 @@ class Plan:
     """What it does not do, and what to do about it."""
     writes: tuple[Write, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
-    """Run after the files are written, and again after they are taken back."""
+    """Run after the files are written."""
+    undo_commands: tuple[tuple[str, ...], ...] = ()
+    """Run after they are taken back."""
     reloads: bool = False
     """The daemon is told to read its settings again (SIGHUP); no container stops."""
     restarts: str = ""

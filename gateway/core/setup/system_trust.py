@@ -13,23 +13,26 @@ class SystemStore:
     path: str
     """Of our own file in it."""
     command: tuple[str, ...]
-    """Takes over what is there, and forgets what is not any more."""
+    """Takes over what is there."""
+    undo_command: tuple[str, ...]
+    """Forgets what is not there any more."""
 
 
-#: The program and our file: Debian and Alpine; Red Hat; SUSE; Arch.
+#: The program, what makes it forget, and our file: Debian and Alpine; Red Hat; SUSE; Arch.
 _KNOWN: Final = (
-    ("/usr/sbin/update-ca-certificates", f"/usr/local/share/ca-certificates/{OWN_NAME}.crt"),
-    ("/usr/bin/update-ca-trust", f"/etc/pki/ca-trust/source/anchors/{OWN_NAME}.crt"),
-    ("/usr/sbin/update-ca-certificates", f"/etc/pki/trust/anchors/{OWN_NAME}.crt"),
-    ("/usr/bin/update-ca-trust", f"/etc/ca-certificates/trust-source/anchors/{OWN_NAME}.crt"),
+    # Without --fresh Debian's leaves links in /etc/ssl/certs that lead nowhere.
+    ("/usr/sbin/update-ca-certificates", ("--fresh",), f"/usr/local/share/ca-certificates/{OWN_NAME}.crt"),
+    ("/usr/bin/update-ca-trust", (), f"/etc/pki/ca-trust/source/anchors/{OWN_NAME}.crt"),
+    ("/usr/sbin/update-ca-certificates", (), f"/etc/pki/trust/anchors/{OWN_NAME}.crt"),
+    ("/usr/bin/update-ca-trust", (), f"/etc/ca-certificates/trust-source/anchors/{OWN_NAME}.crt"),
 )
 
 
 def system_store(files: Files) -> SystemStore | None:
     """None: none that is known."""
-    for program, path in _KNOWN:
+    for program, forgetting, path in _KNOWN:
         if _is_there(program, files) and _is_there(path.rpartition("/")[0], files):
-            return SystemStore(path=path, command=(program,))
+            return SystemStore(path=path, command=(program,), undo_command=(program, *forgetting))
     return None
 
 

@@ -279,7 +279,7 @@ def test_commands_of_another_root_are_left_to_their_owner(opening: Host) -> None
     assert "BEGIN CERTIFICATE" in opening.read("usr/local/share/ca-certificates/damselfly.crt")
     opening.setup("docker", undo=True)
     assert not (opening.root / "usr/local/share/ca-certificates/damselfly.crt").exists()
-    assert "run it there: /usr/sbin/update-ca-certificates" in opening.text
+    assert "run it there: /usr/sbin/update-ca-certificates --fresh" in opening.text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -298,15 +298,42 @@ def test_a_full_disk_is_told_and_undone(host: Host, monkeypatch: pytest.MonkeyPa
     def replace_file(source: Path, target: Path) -> None:
         moved.append(str(target))
         if str(target).endswith("_default/hosts.toml"):
-            raise OSError(28, "No space left on device")
+            raise OSError(28, "No space left on device", str(target))
         real(source, target)
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", replace_file)
         assert host.setup("containerd") is SetupExit.REFUSED
-    assert "No space left on device; what was done of it is taken back by --undo" in host.text
+    assert "hosts.toml cannot be written: No space left on device; nothing was changed" in host.text
     assert any(each.endswith("config.toml") for each in moved)
+    assert tree(host.root) == before
+    # On top of an earlier setup there is more than one way back: it is left to --undo.
+    host.setup("containerd", registries=("a.example",))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", replace_file)
+        assert host.setup("containerd") is SetupExit.REFUSED
+    assert "is taken back by dfdaemon setup containerd" in host.text
     assert host.setup("containerd") is SetupExit.REFUSED
     assert "was ended in the middle" in host.text
+    assert host.setup("containerd", undo=True) is SetupExit.DONE
+    assert tree(host.root) == before
+
+
+def test_a_disk_that_is_full_for_the_way_back_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.settle()
+    before = tree(host.root)
+    real = os.replace
+    left = [5]
+
+    def replace_file(source: Path, target: Path) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device", str(target))
+        real(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", replace_file)
+        assert host.setup("containerd") is SetupExit.REFUSED
+    assert "is taken back by dfdaemon setup containerd" in host.text
     assert host.setup("containerd", undo=True) is SetupExit.DONE
     assert tree(host.root) == before

@@ -101,6 +101,7 @@ def test_docker_hub_and_unnamed_hosts_need_the_systems_store(gateway: Gateway) -
     plan, after = planned(gateway, MemoryFiles(dict(DEBIAN)), mode=Mode.PROXY)
     assert after.text("/usr/local/share/ca-certificates/damselfly.crt") == "PEM\n"
     assert plan.commands == (("/usr/sbin/update-ca-certificates",),)
+    assert plan.undo_commands == (("/usr/sbin/update-ca-certificates", "--fresh"),)
     with pytest.raises(Refused, match=r"none that is known was found"):
         plan_docker(gateway, wish(mode=Mode.PROXY), NEW, MemoryFiles())
 
@@ -145,6 +146,31 @@ def test_another_proxy_of_systemds_is_not_replaced_unasked() -> None:
     with pytest.raises(Refused, match=r"is read after"):
         plan_docker(OPENING, wish(replace_proxy=True), OLD, MemoryFiles({late: files.content[early]}))
     planned(OPENING, MemoryFiles({f"{UNIT_FOLDER}/notes.txt": files.content[early]}), OLD)
+
+
+@pytest.mark.parametrize("path", ["/etc/systemd/system/docker.service", "/usr/lib/systemd/system/docker.service"])
+def test_a_proxy_in_the_unit_itself_is_not_replaced_unasked(path: str) -> None:
+    files = MemoryFiles({path: b"[Service]\nEnvironment=A=b HTTPS_PROXY=http://corporate:3128\n"})
+    with pytest.raises(Refused, match=f"{path}: Environment= names another proxy"):
+        plan_docker(OPENING, wish(), OLD, files)
+    planned(OPENING, files, OLD, replace_proxy=True)
+
+
+def test_a_proxy_in_a_file_of_variables_would_win() -> None:
+    files = MemoryFiles({"/etc/sysconfig/docker": b"OPTIONS=x\nHTTP_PROXY=http://corporate:3128\n"})
+    with pytest.raises(Refused, match="/etc/sysconfig/docker sets a proxy, and wins"):
+        plan_docker(OPENING, wish(replace_proxy=True), OLD, files)
+    # Debian's example, and what its init script alone would read.
+    planned(OPENING, MemoryFiles({"/etc/default/docker": b'#HTTP_PROXY=x\n#export http_proxy="http://x/"\n'}), OLD)
+
+
+def test_a_proxy_of_the_running_dockerd_is_not_replaced_unasked() -> None:
+    facts = replace(NEW, proxies=frozenset({"http://corporate:3128"}))
+    with pytest.raises(Refused, match="the environment of the running dockerd: HTTP_PROXY"):
+        plan_docker(OPENING, wish(), facts, MemoryFiles())
+    planned(OPENING, MemoryFiles(), facts, replace_proxy=True)
+    planned(OPENING, MemoryFiles(), replace(NEW, proxies=frozenset({f"{URL}/"})))
+    planned(LOCAL, MemoryFiles(), facts)
 
 
 @pytest.mark.parametrize(

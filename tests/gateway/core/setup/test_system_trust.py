@@ -19,6 +19,8 @@ def test_a_store(program: str, folder: str) -> None:
     found = system_store(MemoryFiles({program: b"", f"{folder}/other.crt": b""}))
     assert found is not None
     assert (found.path, found.command) == (f"{folder}/damselfly.crt", (program,))
+    forgetting = ("--fresh",) if "local" in folder else ()
+    assert found.undo_command == (program, *forgetting)
 
 
 def test_no_store_without_both() -> None:
