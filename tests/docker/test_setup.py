@@ -124,7 +124,7 @@ def test_containerd_reads_what_setup_has_written(lab: SetupLab) -> None:
     dumped = lab.must(["containerd", "--config", str(config), "config", "dump"])
     assert 'config_path = "/etc/containerd/certs.d"' in dumped
     folder.mkdir()
-    words = lab.host.command(["containerd", "--config", str(config)], binds={hosts: "/etc/containerd"})
+    words = lab.host.command(["containerd", "--config", str(config)], binds={config.parent: "/etc/containerd"})
     containerd = lab.processes.start("containerd", words, environment={"PATH": PROGRAM_PATH})
     containerd.wait_for("containerd successfully booted")
     ctr = ["ctr", "-a", f"{folder}/c.sock"]
