@@ -22,8 +22,11 @@ class Place:
     record: Record
 
 
-def carry_out(plan: Plan, wish: Wish, url: str, facts: Facts, place: Place, old: Journal | None) -> None:
-    """Write all of the plan's files. Raises Refused before the first of them is, OSError with the setup half done."""
+def carry_out(plan: Plan, wish: Wish, url: str, facts: Facts, place: Place, old: Journal | None) -> Journal:
+    """Write all of the plan's files. Returns the journal, to be finished once the runtime was told.
+
+    Raises Refused before the first of them is written, OSError with the setup half done.
+    """
     files, record = place.files, place.record
     entries = {each.path: each for each in old.entries} if old is not None else {}
     likes: dict[str, Seen] = {}
@@ -53,7 +56,12 @@ def carry_out(plan: Plan, wish: Wish, url: str, facts: Facts, place: Place, old:
         for folder in files.missing_folders(write.path):
             files.make_folder(folder)
         files.replace(write.path, write.content, likes[write.path])
-    record.write(dataclasses.replace(journal, state=State.DONE))
+    return journal
+
+
+def finish(journal: Journal, place: Place) -> None:
+    """All that a setup does is done. Raises OSError."""
+    place.record.write(dataclasses.replace(journal, state=State.DONE))
 
 
 def _entry(write: Write, old: Entry | None, place: Place) -> Entry:

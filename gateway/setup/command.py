@@ -18,7 +18,7 @@ from gateway.core.setup.journal import Fate, Journal, State
 from gateway.core.setup.plan import Gateway, Mode, Plan, Refused, Runtime, Wish
 from gateway.core.setup.show import difference
 from gateway.finding import Finding, Grade, as_text, note, ok, wrong
-from gateway.setup.carry_out import Judged, Place, carry_out, judge, take_back, write_between
+from gateway.setup.carry_out import Judged, Place, carry_out, finish, judge, take_back, write_between
 from gateway.setup.files import RootFiles
 from gateway.setup.planning import gateway_from, plan_for
 from gateway.setup.record import Record, copy_name
@@ -124,12 +124,15 @@ class Setup:
             if self._record.load() != old or plan_for(self._wish, gateway, facts, self._place.files) != plan:
                 raise Refused("the files have changed since they were shown: run this again; nothing was changed")
             try:
-                carry_out(plan, self._wish, gateway.url, facts, self._place, old)
+                journal = carry_out(plan, self._wish, gateway.url, facts, self._place, old)
             except OSError as error:
                 self._roll_back(old, error)
-        self._out.say(f"written: {', '.join(write.path for write in plan.writes)}")
-        self._out.say(f"what was there before is kept in {self._record.folder}; back to it: {self._words('--undo')}")
-        return max(self._tell(then, gateway.url, plan.mode, wanted=True), self._verified(gateway, plan))
+            self._out.say(f"written: {', '.join(write.path for write in plan.writes)}")
+            self._out.say(f"what was there before is kept in {self._record.folder}; back to it: {self._words('--undo')}")
+            told = self._tell(then, gateway.url, wanted=True)
+            # Only now: a setup that was killed before it told the runtime is not one.
+            finish(journal, self._place)
+        return max(told, self._verified(gateway, plan))
 
     def _in_use(self, gateway: Gateway, plan: Plan) -> SetupExit:
         """Whether a running dockerd goes by what is written already."""
@@ -176,10 +179,12 @@ class Setup:
             self._out.say(difference(each.entry.path, each.now, each.before) + "\n")
         for each in edited:
             self._out.say(f"{each.entry.path} stays as it is (--keep-edited)")
+        # An undo that was killed may have come as far as the files, and not to what follows.
+        counts = bool(ours) or journal.state is not State.DONE
         then = Consequences(
-            commands=journal.commands if ours else (),
-            reloads=journal.reloads and bool(ours),
-            restarts=journal.restarts if ours else "",
+            commands=journal.commands if counts else (),
+            reloads=journal.reloads and counts,
+            restarts=journal.restarts if counts else "",
         )
         self._say_consequences(then)
         if (said := self._confirmed()) is not None:
@@ -192,14 +197,15 @@ class Setup:
                 journal, found = self._let_go(journal, ours)
                 then = replace(then, reloads=not found)
             left = take_back(journal, judged, self._place)
+            for folder in left:
+                self._out.say(f"{folder} was made by setup and stays: something else is in it")
+            self._out.say(f"undone: {', '.join(each.entry.path for each in ours) or 'nothing was left of it'}")
+            told = self._tell(then, journal.urls[-1], wanted=False, found=found)
             if edited:
                 self._out.say(f"what was there before setup is kept in {self._record.retire()}")
             else:
                 self._record.forget()
-        for folder in left:
-            self._out.say(f"{folder} was made by setup and stays: something else is in it")
-        self._out.say(f"undone: {', '.join(each.entry.path for each in ours) or 'nothing was left of it'}")
-        return self._tell(then, journal.urls[-1], journal.mode, wanted=False, found=found)
+        return told
 
     def _let_go(self, journal: Journal, ours: list[Judged]) -> tuple[Journal, list[Finding]]:
         """Have a running dockerd forget a mirror that its file will not name any more. No finding: it needs no help."""
@@ -207,7 +213,7 @@ class Setup:
         for each in ours:
             if each.entry.path == path and (between := without_mirrors(each.before, path)) is not None:
                 journal = write_between(journal, each, between, self._place)
-                return journal, [self._reloaded(journal.urls[-1], Mode.MIRROR, wanted=False)]
+                return journal, [self._reloaded(journal.urls[-1], wanted=False)]
         return journal, []
 
     def _about_edited(self, edited: list[Judged]) -> str:
@@ -252,7 +258,7 @@ class Setup:
         self._out.say("nothing was changed")
         return SetupExit.NOT_CONFIRMED
 
-    def _tell(self, then: Consequences, url: str, mode: Mode, *, wanted: bool, found: Iterable[Finding] = ()) -> SetupExit:
+    def _tell(self, then: Consequences, url: str, *, wanted: bool, found: Iterable[Finding] = ()) -> SetupExit:
         """Make the runtime take it over, and see that it has. `found`: what was told it before."""
         found = list(found)
         root = self._place.files.root
@@ -269,7 +275,7 @@ class Setup:
             found += [wrong("restart", text, step) for text in failed] or [ok("restart", f"{then.restarts} was restarted")]
         else:
             if then.reloads:
-                found.append(self._reloaded(url, mode, wanted=wanted))
+                found.append(self._reloaded(url, wanted=wanted))
             if then.restarts:
                 waits = True
                 step = f"systemctl restart {then.restarts}, when it suits"
@@ -278,13 +284,14 @@ class Setup:
             self._out.say(as_text(found))
         return SetupExit.NOT_VERIFIED if waits and wanted else _exit(found)
 
-    def _reloaded(self, url: str, mode: Mode, *, wanted: bool) -> Finding:
+    def _reloaded(self, url: str, *, wanted: bool) -> Finding:
+        """Only mirrors are taken over by a reload."""
         try:
             if not self._dockerd.reload():
                 return note("reload", "no dockerd runs here: it reads its settings when it starts", "nothing to do")
         except OSError as error:
             return wrong("reload", f"dockerd cannot be told: {error.strerror}", "systemctl reload docker")
-        match self._dockerd.has_taken_over(url, mode, wanted=wanted):
+        match self._dockerd.has_taken_over(url, Mode.MIRROR, wanted=wanted):
             case True:
                 return ok("reload", f"dockerd {'uses' if wanted else 'uses no longer'} {url}")
             case False:

@@ -20,6 +20,7 @@ _PROGRAMS = {
     "skopeo": "skopeo",
     "podman": "podman",
     "buildah": "buildah",
+    "update-ca-certificates": "ca-certificates",
 }
 #: Where Debian keeps programs of the administrator, which a user's PATH may lack.
 PROGRAM_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
