@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway.core.setup.json_text import parse_object, with_member
 from gateway.core.setup.plan import HUB, OWN_NAME, Facts, Files, Gateway, Mode, Plan, Refused, Wish, Write, changing, text_of
-from gateway.core.setup.system_trust import system_store
+from gateway.core.setup.system_trust import SystemStore, system_store
 
 CONFIG_FILE: Final = "/etc/docker/daemon.json"
 CERTIFICATES: Final = "/etc/docker/certs.d"
@@ -90,60 +90,61 @@ def _mirror(
 def _proxy(
     gateway: Gateway, wish: Wish, facts: Facts, files: Files, path: str, text: str, settings: dict[str, Any], why: str
 ) -> Plan:
-    reasons, notes, writes = [why], [], []
     if gateway.listener_pem is not None:
         raise Refused("dfdaemon's own port speaks HTTPS (certpem), which dockerd does not speak to a proxy: take certpem away")
-    theirs = sorted(each for each in facts.proxies if each.rstrip("/") not in {gateway.url, *gateway.former_urls})
+    theirs = [each for each in facts.proxies if each.rstrip("/") not in {gateway.url, *gateway.former_urls}]
     if theirs and not wish.replace_proxy:
         raise Refused(_OTHER_PROXY.format(path="the environment of the running dockerd", what="HTTP_PROXY or HTTPS_PROXY"))
     if facts.version is not None and facts.version >= _PROXIES_SINCE:
-        writes.append(_in_daemon_json(gateway, wish, facts, path, text, settings))
-        reasons.append(f"docker {facts.version[0]}.{facts.version[1]} reads its proxy from {path}")
+        setting = _in_daemon_json(gateway, wish, facts, path, text, settings)
+        where = f"docker {facts.version[0]}.{facts.version[1]} reads its proxy from {path}"
     elif facts.has_systemd:
-        writes.append(_in_unit(gateway, wish, files))
+        setting = _in_unit(gateway, wish, files)
         known = f"docker {facts.version[0]}.{facts.version[1]}" if facts.version else "a docker of unknown version"
-        reasons.append(f"{known} reads its proxy from its environment, which systemd gives it")
+        where = f"{known} reads its proxy from its environment, which systemd gives it"
     else:
         raise Refused(
             f"dockerd's version is unknown or below 23, so it has its proxy from its environment, and there is no systemd to "
             f"give it one: start dockerd with HTTP_PROXY={gateway.url} and HTTPS_PROXY={gateway.url}, say "
             "--runtime-version, or --mode mirror for Docker Hub's images alone"
         )
-    notes.append("dockerd has no way around its proxy: let dfdaemon's service be started again when it ends (Restart=always)")
+    notes = ["dockerd has no way around its proxy: let dfdaemon's service be started again when it ends (Restart=always)"]
     for name in wish.registries:
         if name not in gateway.opened:
             notes.append(f"{name}: its HTTPS is passed through unread, not shared; add `- regx: {name}` to hijack_https.hosts")
     names = [name for name in gateway.opened if not wish.registries or name in wish.registries]
     in_system = HUB in names or (gateway.opens_unnamed and not wish.registries)
-    commands: tuple[tuple[str, ...], ...] = ()
-    undo_commands: tuple[tuple[str, ...], ...] = ()
+    reasons, trust, store = [why, where], [], None
     if gateway.authority_pem is not None and (names or in_system):
         _refuse_what_is_no_authority(gateway)
-        own = [f"{CERTIFICATES}/{name}/{_CERTIFICATE}" for name in names if name != HUB]
-        writes += [Write(path=each, content=gateway.authority_pem) for each in own]
+        trust = [f"{CERTIFICATES}/{name}/{_CERTIFICATE}" for name in names if name != HUB]
         if in_system:
-            store = system_store(files)
-            if store is None:
-                raise Refused(
-                    "dockerd takes the CA of Docker Hub, and of hosts that are not listed, from the system's store, and none "
-                    "that is known was found: give --registry for each registry, or add hijack_https.cert to the store by hand"
-                )
-            writes.append(Write(path=store.path, content=gateway.authority_pem))
+            store = _store(files)
+            trust.append(store.path)
             reasons.append("dockerd takes the CA of Docker Hub, and of hosts that are not listed, from the system's store")
-            if files.read(store.path) != gateway.authority_pem:
-                commands, undo_commands = (store.command,), (store.undo_command,)
-    made = changing(writes, files)
+    made = changing([setting, *(Write(path=each, content=gateway.authority_pem or b"") for each in trust)], files)
+    rebuilds = store is not None and any(write.path == store.path for write in made)
     return Plan(
         mode=Mode.PROXY,
         reasons=tuple(reasons),
         notes=tuple(notes),
         writes=made,
-        commands=commands,
-        undo_commands=undo_commands,
+        commands=(store.command,) if store is not None and rebuilds else (),
+        undo_commands=(store.undo_command,) if store is not None and rebuilds else (),
         # A registry's own folder is read at each pull; all else at the start.
         restarts="docker" if any(not write.path.startswith(CERTIFICATES) for write in made) else "",
         registries=tuple(names) or wish.registries or (HUB,),
     )
+
+
+def _store(files: Files) -> SystemStore:
+    found = system_store(files)
+    if found is None:
+        raise Refused(
+            "dockerd takes the CA of Docker Hub, and of hosts that are not listed, from the system's store, and none "
+            "that is known was found: give --registry for each registry, or add hijack_https.cert to the store by hand"
+        )
+    return found
 
 
 def _refuse_what_is_no_authority(gateway: Gateway) -> None:
