@@ -37,12 +37,15 @@ def pull_twice(lab: SetupLab, dockerd: Dockerd, name: str, image: Image) -> None
     assert lab.blobs_served() - before >= 2 * _LAYER
 
 
-def test_dockerd_takes_a_mirror_over_while_it_runs_and_loses_it_again(lab: SetupLab) -> None:
-    configuration = lab.write("etc/docker/daemon.json", '{ "max-concurrent-downloads":2,\n  "labels":["a=b"] }\n').parent
+@pytest.mark.parametrize("others", [[], ["https://unreachable.invalid/"]], ids=["alone", "before another"])
+def test_dockerd_takes_a_mirror_over_while_it_runs_and_loses_it_again(lab: SetupLab, others: list[str]) -> None:
+    theirs = f',\n  "registry-mirrors": {json.dumps(others)}' if others else ""
+    configuration = lab.write("etc/docker/daemon.json", f'{{ "max-concurrent-downloads":2{theirs} }}\n').parent
     (configuration / "daemon.json").chmod(0o640)
-    dockerd = start_dockerd(lab.processes, lab.host, lab.directory / "d1", configuration=configuration)
+    dockerd = start_dockerd(lab.processes, lab.host, lab.directory / f"d1{len(others)}", configuration=configuration)
     before = tree(lab.root)
-    image = lab.registries.push("library/set-up:1", [_LAYER])
+    name = f"set-up-{len(others)}"
+    image = lab.registries.push(f"library/{name}:1", [_LAYER])
     own = dockerd.directory
     words = ["docker", "--mode", "mirror", "--socket", str(own / "docker.sock"), "--pid-file", str(own / "docker.pid")]
     code, said = lab.setup(*words)
@@ -53,16 +56,15 @@ def test_dockerd_takes_a_mirror_over_while_it_runs_and_loses_it_again(lab: Setup
     assert f"ok    request: docker.io through {GATEWAY} answers 200" in said
     pid = dockerd.process.pid
     # There is no Docker Hub here: what comes, comes by the mirror.
-    pull_twice(lab, dockerd, "set-up:1", image)
-    lab.assert_read_once(image, "library/set-up")
+    pull_twice(lab, dockerd, f"{name}:1", image)
+    lab.assert_read_once(image, f"library/{name}")
     code, said = lab.setup(*words, "--yes")
     assert code == 0, said
     assert "nothing to change" in said
     code, said = lab.setup(*words, "--undo", "--yes")
     assert code == 0, said
     assert f"dockerd uses no longer {GATEWAY}" in said
-    info = json.loads(dockerd.docker("info", "--format", "{{json .RegistryConfig.Mirrors}}"))
-    assert not info
+    assert (json.loads(dockerd.docker("info", "--format", "{{json .RegistryConfig.Mirrors}}")) or []) == others
     assert (dockerd.process.pid, dockerd.process.is_running) == (pid, True)
     assert tree(lab.root) == before
     dockerd.process.stop()
