@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -282,11 +283,24 @@ def test_commands_of_another_root_are_left_to_their_owner(opening: Host) -> None
     assert "run it there: /usr/sbin/update-ca-certificates --fresh" in opening.text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_user_who_may_not_write_is_told(host: Host) -> None:
-    (host.root / "etc").mkdir(mode=0o555)
-    assert host.setup("docker") is SetupExit.REFUSED
-    assert "run it as root" in host.text
+def test_a_user_who_may_not_write_is_told_and_nothing_stays_half_done(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.settle()
+    before = tree(host.root)
+    real = os.open
+
+    def denied(path: Path, *more: Any, **named: Any) -> int:
+        # As root the tests may write everywhere.
+        if str(path).startswith(str(host.root)) and str(path).endswith(".dfdaemon-setup"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *more, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", denied)
+        patched.setattr(os, "geteuid", lambda: 1000)
+        assert host.setup("docker") is SetupExit.REFUSED
+    assert "cannot be written: Permission denied; run it as root; nothing was changed" in host.text
+    assert tree(host.root) == before
+    assert not (Path(host.config.work_home) / "setup").exists()
 
 
 def test_a_full_disk_is_told_and_undone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
