@@ -260,12 +260,11 @@ class Session:
         if self._file_ready and self.layout == layout and usable and not content:
             self.state = SessionState.SWARMING
             return self._take_waiting()
-        anew = self._file_ready
         self._candidates.clear()
         self.layout, self._file_ready, self._preparing = layout, False, True
         self.have = PieceSet(layout.piece_count)
         digest = self.verdict if content and self.verdict is not None else ""
-        return [PrepareFile(layout=layout, content_type=self.content_type, anew=anew, content=content, digest=digest)]
+        return [PrepareFile(layout=layout, content_type=self.content_type, content=content, digest=digest)]
 
     def _adopt_whole(self) -> list[Effect]:
         """The stored content has the digest that the seed found: all of its pieces count."""
