@@ -40,7 +40,7 @@ class BlockServer:
         peer_id: str,
         bind_ip: str,
         port: int,
-        upload_rate: int,
+        upload: TokenBucket,
         files: SharedFiles,
         refused: dict[str, int],
         on_broken: Callable[[str, Exception], None],
@@ -64,7 +64,7 @@ class BlockServer:
         self._files = files
         self._refused = refused
         self._on_broken = on_broken
-        self._upload = TokenBucket(upload_rate)
+        self._upload = upload
         self._serving = Serving(self._presence)
         self._compressing = Compressing()
         self._waits_until: float | None = None

@@ -90,7 +90,7 @@ def test_a_new_content_is_registered_prepared_fetched_and_finished() -> None:
 def test_a_content_that_comes_with_its_task_is_there_at_once() -> None:
     data = bytes(LAYOUT.length)
     play = Play() >> SupernodeUp() >> StoreOpened() << register()
-    given = PrepareFile(layout=LAYOUT, content_type="", anew=False, content=data, digest=DIGEST)
+    given = PrepareFile(layout=LAYOUT, content_type="", content=data, digest=DIGEST)
     play = play >> told(state=TaskState.CACHED, digest=DIGEST, content=data) << given
     whole = PieceSet.full(LAYOUT.piece_count)
     reports = reported(*((0, piece, 0.0) for piece in range(LAYOUT.piece_count)))
@@ -100,7 +100,7 @@ def test_a_content_that_comes_with_its_task_is_there_at_once() -> None:
 def test_a_content_that_could_not_be_taken_is_fetched() -> None:
     data = bytes(LAYOUT.length)
     play = Play() >> SupernodeUp() >> StoreOpened() << register()
-    given = PrepareFile(layout=LAYOUT, content_type="", anew=False, content=data, digest=DIGEST)
+    given = PrepareFile(layout=LAYOUT, content_type="", content=data, digest=DIGEST)
     play = play >> told(state=TaskState.CACHED, digest=DIGEST, content=data) << given >> empty()
     (play.at(play.now + AGAIN_S) >> Tick() << register()).over(SessionState.SWARMING)
 
