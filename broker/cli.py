@@ -22,7 +22,7 @@ from worker_peer.host.command_line import (
     write_documents,
 )
 from worker_peer.host.schema import SettingsError
-from worker_peer.host.values import parse_duration, parse_rate
+from worker_peer.host.values import parse_duration, parse_link_rate, parse_rate
 
 #: Flags of 1.x without a meaning here; why is said in broker/settings.py. Given, each is named once.
 _WITHOUT_MEANING: Final = {
@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-bandwidth", type=rate, help="bytes per second read from sources: 200MB; 0: not limited (default)")
     add("--system-bandwidth", type=rate, help="bytes per second of --max-bandwidth that are kept from it (default 0)")
     add("--seed-bandwidth", type=rate, help="bytes per second that the seed sends; 0: not limited (default)")
+    about = "the seed's link, of which others come first: 1gbit, 120MB, auto to learn it; 0: do not look (default)"
+    add("--link-rate", type=checked(parse_link_rate, "link's rate"), help=about)
     add("--task-expire-time", type=duration, help="a task that nobody wants is forgotten after (default 3m)")
     add("-D", "--debug", type=switch, metavar="BOOL", help="log more")
     add("--json-log", type=switch, metavar="BOOL", help="log in JSON lines")

@@ -29,6 +29,9 @@ class SupernodeConfig:
     source_rate: int = 0
     """Bytes per second that may be read from sources; 0: not limited."""
 
+    link_rate: str = ""
+    """The seed's link, of which others come first: `1gbit`, `120MB`, `auto`. Empty: the seed does not look at it."""
+
     upload_rate: int = 0
     """Bytes per second that the seed may send to peers; 0: not limited."""
 

@@ -37,6 +37,7 @@ class SeedProcess:
         supernode: str,
         upload_rate: int,
         source_rate: int,
+        link_rate: str = "",
         verbose: bool,
         background: Background,
         on_ended: Callable[[], None],
@@ -51,6 +52,7 @@ class SeedProcess:
         self._ip = ip
         self._supernode = supernode
         self._limits = ["--uploadlimit", str(upload_rate), "--sourcelimit", str(source_rate)]
+        self._limits += ["--linkrate", link_rate] if link_rate else []
         self._verbose = verbose
         self._on_ended = on_ended
         self._process: asyncio.subprocess.Process | None = None

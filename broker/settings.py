@@ -14,7 +14,7 @@ from broker.config import SupernodeConfig
 from worker_peer.host import schema
 from worker_peer.host.command_line import software_version
 from worker_peer.host.schema import SettingsError, setting
-from worker_peer.host.values import parse_duration, parse_rate, parse_size
+from worker_peer.host.values import parse_duration, parse_link_rate, parse_rate, parse_size
 
 DEFAULT_FILE: Final = Path("/etc/dragonfly/supernode.yml")
 ENVIRONMENT: Final = "SUPERNODE_"
@@ -106,6 +106,12 @@ class BaseConfig:
     seed_bandwidth: str = setting(
         "0B", "bytes per second that the seed sends; 0: not limited", key="seedBandwidth", syntax=parse_rate
     )
+    link_rate: str = setting(
+        "",
+        "the seed's link, of which others come first: 1gbit, 120MB, or auto to learn it; empty: do not look",
+        key="linkRate",
+        syntax=parse_link_rate,
+    )
     json_log: bool = setting(False, "log in JSON lines", key="jsonLog")
 
 
@@ -142,6 +148,7 @@ FLAG_KEYS: Final[Mapping[str, schema.Place]] = {
         "peer-gc-delay": "peerGCDelay",
         "broker-port": "brokerPort",
         "seed-bandwidth": "seedBandwidth",
+        "link-rate": "linkRate",
         "json-log": "jsonLog",
     }.items()
 }
@@ -207,6 +214,7 @@ def _config(base: BaseConfig) -> SupernodeConfig:
         with_seed=not base.no_seed,
         source_rate=_source_rate(base),
         upload_rate=parse_rate(base.seed_bandwidth),
+        link_rate=base.link_rate,
         task_expire_s=parse_duration(base.task_expire_time),
         debug=base.debug,
         json_log=base.json_log,

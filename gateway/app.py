@@ -31,6 +31,7 @@ from gateway.core.permits import WhenDown
 from gateway.core.request_key import DownloadDefaults
 from gateway.core.rules import Authority, HijackHost, Mirror, ProxyRule, RuleTable, Trust, authority_of
 from gateway.dfget_flags import DfgetFlags, parse_flags
+from gateway.link_metrics import LinkCollector
 from gateway.metrics import Metrics
 from gateway.proxy import About, Proxy
 from gateway.reload import Reloader
@@ -41,10 +42,10 @@ from gateway.swarm_health import SwarmHealth
 from gateway.upgrade import Upgrades
 from gateway.upstream import Upstream, client_context
 from worker_peer.api import Peer
-from worker_peer.config import PeerConfig
+from worker_peer.config import LEAST_RATE, PeerConfig
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock, SystemClock
-from worker_peer.host.values import expand_nodes, parse_duration, parse_nodes, parse_rate
+from worker_peer.host.values import expand_nodes, parse_duration, parse_link_rate, parse_nodes, parse_rate
 
 #: 1.x's dfget, where nobody names a supernode.
 _DEFAULT_NODES: Final = "127.0.0.1:8002"
@@ -162,6 +163,8 @@ def peer_config_from(config: GatewayConfig, flags: DfgetFlags, supernodes: tuple
         ip=config.local_ip or flags.ip,
         data_port=config.peer_port or flags.port,
         total_rate=parse_rate(config.ratelimit) or flags.total_limit or 0,
+        link_rate=parse_link_rate(config.link_rate),
+        min_rate=flags.min_rate or parse_rate(config.min_rate) or LEAST_RATE,
         location=config.location,
         software=f"damselfly/{version()}",
         alive_s=0,
@@ -209,6 +212,7 @@ async def run(
         background = Background()
         stack.push_async_callback(background.close)
         metrics = Metrics()
+        metrics.registry.register(LinkCollector(lambda: peer.link))
         probe = Probe(clock)
         access = Access(
             upstream,

@@ -38,6 +38,8 @@ _VALUES: Final = (
     ("workHome", "folder of data, logs and sockets, default $HOME/.small-dragonfly"),
     ("dfpath", "accepted, no meaning here: no dfget process is started"),
     ("ratelimit", "bytes per second of all downloads together (20MB, 64K), default 0: not limited"),
+    ("linkrate", "this host's link, of which others come first (1gbit, 120MB, auto), default: do not look"),
+    ("minrate", "bytes per second of it that others leave in any case, default 64KB"),
     ("node", "supernodes, host[:port][=weight], comma separated"),
     ("location", "rack or zone, a/b/c from the widest to the narrowest"),
 )

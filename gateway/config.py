@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from gateway.core.images import parse_pattern
 from worker_peer.host.schema import setting
-from worker_peer.host.values import parse_duration, parse_nodes, parse_rate
+from worker_peer.host.values import parse_duration, parse_link_rate, parse_nodes, parse_rate
 
 
 class ExitCode(IntEnum):
@@ -134,6 +134,10 @@ class GatewayConfig:
     verbose: bool = setting(False, "log everything")
     supernodes: tuple[str, ...] = setting((), "supernodes, host[:port][=weight]; empty: dfget_flags' or 127.0.0.1:8002")
     ratelimit: str = setting("0", "bytes per second of all downloads together (20MB, 64K); 0: not limited")
+    link_rate: str = setting(
+        "", "this host's link, of which others come first: 1gbit, 120MB, or auto to learn it; empty: do not look", key="linkrate"
+    )
+    min_rate: str = setting("64KB", "bytes per second of it that others leave in any case", key="minrate")
     local_ip: str = setting("", "address that other peers reach this host by; empty: found out", key="localIP")
     peer_port: int = setting(0, "port that serves pieces; 0: any free one", key="peerPort")
     work_home: str = setting("", "folder of data, logs and sockets; empty: $HOME/.small-dragonfly", key="workHome")
@@ -156,6 +160,14 @@ def validate(config: GatewayConfig) -> None:
         parse_rate(config.ratelimit)
     except ValueError as error:
         raise ConfigError(f"ratelimit: {error}", exit_code=ExitCode.RATE) from None
+    try:
+        parse_link_rate(config.link_rate)
+    except ValueError as error:
+        raise ConfigError(f"linkrate: {error}", exit_code=ExitCode.RATE) from None
+    try:
+        parse_rate(config.min_rate)
+    except ValueError as error:
+        raise ConfigError(f"minrate: {error}", exit_code=ExitCode.RATE) from None
     try:
         if parse_duration(config.authorization.recheck) < 0:
             raise ValueError("must not be negative")

@@ -22,7 +22,7 @@ _SHORT: Final = {
 }  # fmt: skip
 #: What changes something here. `dfdaemon` and `verbose` are what the gateway says anyway, so they deserve no warning.
 _TAKEN: Final = {
-    "locallimit", "totallimit", "filter", "header", "node", "ip", "port", "expiretime", "cacerts", "insecure",
+    "locallimit", "minrate", "totallimit", "filter", "header", "node", "ip", "port", "expiretime", "cacerts", "insecure",
     "callsystem", "dfdaemon", "verbose",
 }  # fmt: skip
 
@@ -37,6 +37,7 @@ class DfgetFlags:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     local_limit: int | None = None
     total_limit: int | None = None
+    min_rate: int | None = None
     ip: str = ""
     port: int = 0
     expire_s: float | None = None
@@ -62,6 +63,7 @@ def parse_flags(flags: tuple[str, ...]) -> DfgetFlags:
         filters=tuple(key for key in last("filter").split("&") if key),
         headers=tuple(_header(text) for text in given.get("header", [])),
         local_limit=_rate("locallimit", last("locallimit")),
+        min_rate=_rate("minrate", last("minrate")),
         total_limit=_rate("totallimit", last("totallimit")),
         ip=last("ip"),
         port=_port(last("port")),

@@ -1,6 +1,6 @@
 """The front door: what the gateway and the command line ask of a peer. No sockets, no decisions, only the shapes."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -123,10 +123,25 @@ class Content(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkUse:
+    """One direction of the link now, in bytes per second on the wire. `limit`: of content, what the peer may move."""
+
+    limit: int
+    own_rate: float
+    other_rate: float
+    link_rate: int
+
+
 class Peer(Protocol):
     """The host's peer."""
 
     peer_id: str
+
+    @property
+    def link(self) -> Mapping[str, LinkUse]:
+        """This host's link by direction, `down` and `up`; empty: the peer does not look at it."""
+        ...
 
     async def open(self, request: DownloadRequest) -> Content:
         """Begin, or join, the download of a content; returns when its length is known.

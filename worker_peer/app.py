@@ -13,7 +13,7 @@ import zmq
 
 from wire.messages import Alive, Hello, Message, Origin, Role
 from wire.version import PROTOCOL
-from worker_peer.api import DownloadRequest
+from worker_peer.api import DownloadRequest, LinkUse
 from worker_peer.broker_link import BrokerLink, LinkHandlers
 from worker_peer.config import PeerConfig
 from worker_peer.content import ContentReader
@@ -28,6 +28,7 @@ from worker_peer.host.source import SourceReader
 from worker_peer.host.store import Store
 from worker_peer.host.values import bracketed
 from worker_peer.host_limits import HostLimits
+from worker_peer.link_watch import Counted, LinkWatch, interface_of
 from worker_peer.seeding import Seeding
 from worker_peer.supernodes import Supernodes
 
@@ -70,6 +71,7 @@ class PeerProcess:
         )
         self.exchange: Exchange
         self.seeding: Seeding | None = None
+        self.link_watch: LinkWatch | None = None
         self.control: ControlServer | None = None
 
     async def bind(self) -> None:
@@ -81,6 +83,7 @@ class PeerProcess:
             raise
         try:
             self.seeding = self._seeding() if self.config.role is Role.SEED else None
+            self.link_watch = self._link_watch(self.config.link_rate) if self.config.link_rate is not None else None
             self.control = self._control() if self.config.control_socket else None
         except OSError:
             await self.close()
@@ -108,6 +111,31 @@ class PeerProcess:
             executor=self._executor,
         )
 
+    def _link_watch(self, link_rate: int) -> LinkWatch:
+        """Raises OSError in words where the link cannot be told."""
+        # `ip` may be one that others know this host by, and no interface has.
+        interface = interface_of(self.ip) or interface_of(own_address(self.config.supernodes))
+        if not interface:
+            raise OSError(f"no network interface has {self.ip}: without one no link can be watched: leave linkrate out")
+        return LinkWatch(
+            interface=interface,
+            link_rate=link_rate,
+            floor=self.config.min_rate,
+            limits=self.limits,
+            own=self._moved,
+            changed=self.exchange.limits_changed,
+            clock=self._clock,
+        )
+
+    def _moved(self) -> Counted:
+        from_sources = self.downloads.received[Origin.SOURCE] if self.seeding is None else self.seeding.source_bytes
+        return Counted(down=self.exchange.received_in_all + from_sources, up=self.exchange.sent_bytes)
+
+    @property
+    def link(self) -> dict[str, LinkUse]:
+        """See `worker_peer.api.Peer.link`."""
+        return self.link_watch.use if self.link_watch is not None else {}
+
     def _control(self) -> ControlServer:
         return ControlServer(
             self._context,
@@ -124,6 +152,8 @@ class PeerProcess:
         """Begin to connect to the supernodes, and to tidy up from time to time."""
         for node in self.config.supernodes:
             self.supernodes.link(node)
+        if self.link_watch is not None:
+            self._background.spawn(self.link_watch.run(), "link")
         if self.config.role is not Role.SEED:
             self._background.spawn(self._janitor(), "janitor")
 

@@ -19,7 +19,7 @@ from worker_peer.host.command_line import (
     typed,
     write_documents,
 )
-from worker_peer.host.values import Node, expand_nodes, parse_duration, parse_nodes, parse_rate
+from worker_peer.host.values import Node, expand_nodes, parse_duration, parse_link_rate, parse_nodes, parse_rate
 from worker_peer.oneshot_options import OneshotOptions
 from worker_peer.properties import Properties, PropertiesError, load_properties
 
@@ -123,6 +123,12 @@ def _server_parser() -> argparse.ArgumentParser:
     add("--port", type=port, default=0, help="port that serves pieces; 0: any free one")
     add("--totallimit", type=rate, default=None, help="bytes per second of all downloads of this host; 0: not limited")
     add("--uploadlimit", type=rate, default=0, help="bytes per second served to other peers; 0: not limited")
+    add(
+        "--linkrate",
+        default=None,
+        help="this host's link, of which others come first: 1gbit, 100mbit, 120MB, or auto to learn it; 0: do not look",
+    )
+    add("--minrate", type=rate, default=None, help="bytes per second that others leave in any case (default 64KB)")
     add("--location", default="", help="rack or zone, a/b/c from the widest to the narrowest")
     add("--expiretime", type=duration, default=180.0, help="keep an unused content so long (default 3m)")
     add("--alivetime", type=duration, default=300.0, help="end after so long without work (default 5m); 0: never")
@@ -283,7 +289,7 @@ def _server(given: list[str]) -> int:
         if getattr(flags, name):
             print(f"dfget server: --{name} has no meaning here: {reason}", file=sys.stderr)
     from wire.messages import Role
-    from worker_peer.config import PeerConfig
+    from worker_peer.config import LEAST_RATE, PeerConfig
     from worker_peer.serve import run_server
 
     total = flags.totallimit if flags.totallimit is not None else properties.total_limit
@@ -295,6 +301,8 @@ def _server(given: list[str]) -> int:
         role=Role.SEED if flags.seed else Role.PEER,
         total_rate=total or 0,
         upload_rate=flags.uploadlimit,
+        link_rate=_link_rate(parser, properties.link_rate if flags.linkrate is None else flags.linkrate),
+        min_rate=(flags.minrate if flags.minrate is not None else properties.min_rate) or LEAST_RATE,
         source_rate=flags.sourcelimit,
         location=flags.location,
         control_socket=not flags.seed,
@@ -310,6 +318,13 @@ def _server(given: list[str]) -> int:
         rotate_bytes=properties.log_rotate_bytes,
         rotated_files=properties.log_rotated_files,
     )
+
+
+def _link_rate(parser: argparse.ArgumentParser, text: str) -> int | None:
+    try:
+        return parse_link_rate(text)
+    except ValueError as error:
+        parser.error(f"--linkrate: {error}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from wire.messages import Role
+
+#: 1.x's minRate.
+LEAST_RATE: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,13 @@ class PeerConfig:
 
     upload_rate: int = 0
     """Bytes per second that the peer may serve; 0: not limited."""
+
+    link_rate: int | None = None
+    """Bytes per second of this host's link, of which the peer leaves to others what they take; 0: to be learned. None: the
+    peer does not look at others' traffic."""
+
+    min_rate: int = LEAST_RATE
+    """Bytes per second that the peer may always move, whatever others take."""
 
     source_rate: int = 0
     """Bytes per second that may be read from sources; 0: not limited."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from worker_peer.host import schema
 from worker_peer.host.logs import ROTATE_BYTES, ROTATED_FILES
 from worker_peer.host.schema import SettingsError, setting
-from worker_peer.host.values import Node, parse_nodes, parse_rate
+from worker_peer.host.values import Node, parse_link_rate, parse_nodes, parse_rate
 
 _FILES: Final = (Path("/etc/dragonfly/dfget.yml"), Path("/etc/dragonfly.conf"))
 ENVIRONMENT: Final = "DFGET_"
@@ -55,6 +55,12 @@ class PropertiesFile:
     client_queue_size: int = setting(
         6, "pieces that wait to be written", key="clientQueueSize", ignored="pieces are written as they come"
     )
+    link_rate: str = setting(
+        "",
+        "this host's link, of which others come first: 1gbit, 120MB, or auto to learn it; empty: do not look",
+        key="linkRate",
+        syntax=parse_link_rate,
+    )
     work_home: str = setting("", "folder of contents and logs; empty: $HOME/.small-dragonfly", key="workHome")
     log_config: LogConfig = setting(LogConfig, "the log file", key="logConfig")
 
@@ -74,6 +80,9 @@ class Properties:
 
     min_rate: int | None = None
     """Bytes per second by which a download's length bounds its time in the swarm, 0: nothing does."""
+
+    link_rate: str = ""
+    """This host's link, see `parse_link_rate`."""
 
     work_home: Path | None = None
     """Folder of contents, logs and the control socket."""
@@ -131,6 +140,7 @@ def _build(values: Mapping[str, Any]) -> Properties:
         local_limit=parse_rate(made.local_limit) if "localLimit" in given else None,
         total_limit=parse_rate(made.total_limit) if "totalLimit" in given else None,
         min_rate=parse_rate(made.min_rate) if "minRate" in given else None,
+        link_rate=made.link_rate,
         work_home=Path(made.work_home) if made.work_home else None,
         log_rotate_bytes=made.log_config.max_size << 20,
         log_rotated_files=max(1, made.log_config.max_backups),

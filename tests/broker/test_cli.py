@@ -42,7 +42,16 @@ def test_without_flags_it_is_1x_s_supernode(started: list[SupernodeConfig]) -> N
 def test_every_flag_reaches_its_value(started: list[SupernodeConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["--port=1", "--broker-port", "2", "--download-port=3", "--home-dir", "home", "--advertise-ip=1.2.3.4"]
-    arguments += ["--max-bandwidth", "20MB", "--seed-bandwidth=1M", "--task-expire-time", "3m30s", "-D", "--json-log"]
+    arguments += [
+        "--max-bandwidth",
+        "20MB",
+        "--seed-bandwidth=1M",
+        "--task-expire-time",
+        "3m30s",
+        "-D",
+        "--json-log",
+        "--link-rate=1gbit",
+    ]
     assert cli.main([*arguments, "--cdn-pattern", "local"]) == 0
     assert started == [
         SupernodeConfig(
@@ -53,6 +62,7 @@ def test_every_flag_reaches_its_value(started: list[SupernodeConfig], tmp_path: 
             advertise_ip="1.2.3.4",
             source_rate=20 << 20,
             upload_rate=1 << 20,
+            link_rate="1gbit",
             task_expire_s=210.0,
             debug=True,
             json_log=True,
@@ -111,6 +121,7 @@ def test_flags_of_1x_without_a_meaning_are_taken_and_named(
         (["--download-port", "²"], "--download-port"),
         (["--port", "8" * 500], "65535"),
         (["--max-bandwidth", "fast"], "--max-bandwidth"),
+        (["--link-rate", "fast"], "auto"),
         (["--task-expire-time", "soon"], "--task-expire-time"),
         (["--cdn-pattern", "elsewhere"], "--cdn-pattern"),
     ],

@@ -33,7 +33,9 @@ async def until(condition: Callable[[], bool]) -> None:
 class Watched:
     """A seed process whose program is a script of the test's."""
 
-    def __init__(self, home: Path, program: Path, background: Background, *, verbose: bool, port: int) -> None:
+    def __init__(
+        self, home: Path, program: Path, background: Background, *, verbose: bool, port: int, link_rate: str = ""
+    ) -> None:
         self.ended = 0
         self.calls = program.with_suffix(".calls")
         self.seed = SeedProcess(
@@ -43,6 +45,7 @@ class Watched:
             supernode="127.0.0.1:8002",
             upload_rate=11,
             source_rate=22,
+            link_rate=link_rate,
             verbose=verbose,
             background=background,
             on_ended=self._count,
@@ -60,7 +63,7 @@ class Watch(Protocol):
     """`async with watch(script)`: a seed process that runs the script, closed afterwards."""
 
     def __call__(
-        self, script: str, *, verbose: bool = False, port: int = 0, home: Path | None = None
+        self, script: str, *, verbose: bool = False, port: int = 0, home: Path | None = None, link_rate: str = ""
     ) -> AbstractAsyncContextManager[Watched]: ...
 
 
@@ -69,13 +72,15 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
     """See Watch."""
 
     @asynccontextmanager
-    async def watched(script: str, *, verbose: bool = False, port: int = 0, home: Path | None = None) -> AsyncIterator[Watched]:
+    async def watched(
+        script: str, *, verbose: bool = False, port: int = 0, home: Path | None = None, link_rate: str = ""
+    ) -> AsyncIterator[Watched]:
         program = tmp_path / "program"
         program.write_text(f'#!/bin/sh\necho "$@" >> {program.with_suffix(".calls")}\n{script}\n')
         program.chmod(0o755)
         monkeypatch.setattr(seed_module, "sys", SimpleNamespace(executable=str(program)))
         background = Background()
-        made = Watched(home or tmp_path / "repo", program, background, verbose=verbose, port=port)
+        made = Watched(home or tmp_path / "repo", program, background, verbose=verbose, port=port, link_rate=link_rate)
         try:
             yield made
         finally:
@@ -84,6 +89,13 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
             assert made.seed.pid is None or not psutil.pid_exists(made.seed.pid)
 
     return watched
+
+
+async def test_it_watches_a_link_where_one_is_named(watch: Watch) -> None:
+    async with watch(f"{READY}; exec sleep 1000", link_rate="1gbit") as watched:
+        await watched.seed.started.wait()
+        (command,) = watched.commands()
+        assert command.endswith(" --uploadlimit 11 --sourcelimit 22 --linkrate 1gbit")
 
 
 async def test_it_starts_and_tells_its_port(watch: Watch, tmp_path: Path) -> None:

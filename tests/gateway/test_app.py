@@ -17,12 +17,28 @@ from tests.support.running_gateway import Pair, running_gateway
 
 def test_dfget_flags_are_in_force_unless_the_gateways_own_settings_say_otherwise() -> None:
     flags = parse_flags(
-        ("--node", "a", "-s", "1MB", "--totallimit", "2MB", "--ip", "10.0.0.1", "--port", "16000", "--expiretime", "1h")
+        (
+            "--node",
+            "a",
+            "-s",
+            "1MB",
+            "--totallimit",
+            "2MB",
+            "--minrate",
+            "8K",
+            "--ip",
+            "10.0.0.1",
+            "--port",
+            "16000",
+            "--expiretime",
+            "1h",
+        )
     )
     config = GatewayConfig(work_home="/tmp/home", location="r1/a")
     peer = peer_config_from(config, flags, supernodes_from(config, flags, random.Random(1)))
     assert peer.supernodes == ("a:8002",)
     assert (peer.total_rate, peer.ip, peer.data_port, peer.expire_s, peer.alive_s) == (2 << 20, "10.0.0.1", 16000, 3600.0, 0)
+    assert (peer.link_rate, peer.min_rate) == (None, 8 << 10)
     assert (peer.home, peer.location) == (Path("/tmp/home"), "r1/a")
     assert defaults_from(config, flags).rate == 1 << 20
     own = GatewayConfig(supernodes=("b:1",), ratelimit="4MB", local_ip="10.0.0.2", peer_port=65002)
@@ -35,6 +51,10 @@ def test_without_a_word_there_is_1_xs_supernode_and_no_limit() -> None:
     config, flags = GatewayConfig(), DfgetFlags()
     peer = peer_config_from(config, flags, supernodes_from(config, flags, random.Random(1)))
     assert (peer.supernodes, peer.total_rate) == (("127.0.0.1:8002",), 0)
+    assert (peer.upload_rate, peer.link_rate, peer.min_rate) == (0, None, 64 << 10)
+    watched = GatewayConfig(link_rate="100mbit", min_rate="1MB")
+    peer = peer_config_from(watched, flags, ())
+    assert (peer.link_rate, peer.min_rate) == (12_500_000, 1 << 20)
     assert home_of(config) == Path.home() / ".small-dragonfly"
 
 

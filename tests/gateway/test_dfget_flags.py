@@ -14,7 +14,8 @@ def test_the_documents_flags() -> None:
 def test_every_form_of_a_flag_and_all_that_have_a_meaning() -> None:
     flags = parse_flags(
         (
-            "-n", "a:8002", "--node=b", "-s10MB", "--totallimit=20MB", "--ip", "10.0.0.1", "--port=16000", "--expiretime", "3m0s",
+            "-n", "a:8002", "--node=b", "-s10MB", "--minrate", "9K", "--totallimit=20MB", "--ip", "10.0.0.1",
+            "--port=16000", "--expiretime", "3m0s",
             "--header", "X-A: b:c", "--header=Cookie:secret", "--cacerts", "a.pem,b.pem", "--cacerts=c.pem", "--insecure",
             "--dfdaemon", "--verbose=false", "--callsystem", "builder",
         )
@@ -22,6 +23,7 @@ def test_every_form_of_a_flag_and_all_that_have_a_meaning() -> None:
     assert flags == DfgetFlags(
         nodes="b",
         local_limit=10 << 20,
+        min_rate=9 << 10,
         total_limit=20 << 20,
         ip="10.0.0.1",
         port=16000,

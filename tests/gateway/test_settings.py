@@ -109,6 +109,8 @@ def test_what_kubernetes_puts_into_every_pod_is_no_setting(tmp_path: Path) -> No
         ("port: many", ["port", "whole number"]),
         ("peerPort: -1", ["peerPort", "1 to 65535"]),
         ("ratelimit: 20mb", ["ratelimit", "20mb", "20MB"]),
+        ("linkrate: fast", ["linkrate", "fast", "auto"]),
+        ("minrate: slow", ["minrate", "slow", "20MB"]),
         ("localrepo: relative", ["localrepo", "absolute"]),
         ("proxies: [{regx: '('}]", ["proxies[0].regx", "'('"]),
         ("proxies: [{direct: true}]", ["proxies[0].regx", "empty"]),

@@ -192,6 +192,7 @@ def test_flags_without_a_meaning_say_so_once(asked: list[OneshotOptions], capsys
         (["-u", "http://h/f", "--port", "65536"], "from 0 (any free one) to 65535"),
         (["-u", "http://h/f", "--ip", "host"], "'host' is no IP address"),
         (["server", "--uploadlimit", "x"], "'x' is no rate"),
+        (["server", "--linkrate", "x"], "'x' is no link's rate"),
     ],
 )
 def test_a_wrong_argument_is_named_and_the_exit_code_is_1xs(
@@ -271,7 +272,7 @@ def test_the_arguments_of_the_process_are_taken(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_server_is_configured(served: list[tuple[PeerConfig, bool, bool]], properties: Callable[[Properties], None]) -> None:
-    properties(Properties(total_limit=9))
+    properties(Properties(total_limit=9, link_rate="auto", min_rate=77))
     line = ["server", "--home", "/h", "--node", "a:1", "--ip", "10.0.0.1", "--port", "15001", "--uploadlimit", "1K"]
     line += [
         "--location",
@@ -298,12 +299,29 @@ def test_a_server_is_configured(served: list[tuple[PeerConfig, bool, bool]], pro
         "role": Role.PEER,
         "total_rate": 9,
         "upload_rate": 1024,
+        "link_rate": 0,
+        "min_rate": 77,
         "location": "a/b",
         "control_socket": True,
         "alive_s": 120.0,
         "expire_s": 60.0,
     }
     assert {name: getattr(config, name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], (None, 64 << 10)),
+        (["--linkrate", "0"], (None, 64 << 10)),
+        (["--linkrate=1gbit", "--minrate=1M"], (125_000_000, 1 << 20)),
+    ],
+)
+def test_a_link_is_watched_where_somebody_says_so(
+    served: list[tuple[PeerConfig, bool, bool]], flags: list[str], expected: tuple[int | None, int]
+) -> None:
+    assert cli.main(["server", *flags]) == 0
+    assert (served[0][0].link_rate, served[0][0].min_rate) == expected
 
 
 def test_a_seed_has_no_control_socket_and_reads_no_file(

@@ -24,6 +24,7 @@ def test_yaml_sets_every_key(tmp_path: Path) -> None:
     localLimit: 20M
     minRate: 64K
     totalLimit: 1048576
+    linkRate: 100mbit
     clientQueueSize: 6
     logConfig: {maxSize: 7, maxBackups: 2}
     workHome: /var/lib/dragonfly
@@ -33,6 +34,7 @@ def test_yaml_sets_every_key(tmp_path: Path) -> None:
         local_limit=20 << 20,
         min_rate=64 << 10,
         total_limit=1 << 20,
+        link_rate="100mbit",
         work_home=Path("/var/lib/dragonfly"),
         log_rotate_bytes=7 << 20,
         log_rotated_files=2,
@@ -77,7 +79,7 @@ def test_an_ini_without_nodes_sets_nothing(tmp_path: Path, text: str) -> None:
         ("dfget.yml", "nodes: [a", "is no YAML"),
         ("dfget.yml", "- a\n- b", "must be a map of keys"),
         ("dfget.yml", "locallimit: 5M", "unknown key 'locallimit': did you mean 'localLimit'?"),
-        ("dfget.yml", "colour: red", "unknown key 'colour': known keys: clientQueueSize, localLimit"),
+        ("dfget.yml", "colour: red", "unknown key 'colour': known keys: clientQueueSize, linkRate"),
         ("dfget.yml", "nodes: {a: 1}", "nodes: must be a list"),
         ("dfget.yml", "logConfig: {maxsize: 1}", "unknown key 'logConfig.maxsize': did you mean 'maxSize'?"),
         ("dfget.yml", "logConfig: {maxSize: 0}", "maxSize must be 1"),

@@ -16,6 +16,7 @@ _MAX_WEIGHT: Final = 1_000_000
 _MAX_NUMBER: Final = (1 << 63) - 1
 _UNIT_BYTES: Final = {"G": 1 << 30, "M": 1 << 20, "K": 1 << 10, "B": 1}
 _RATE: Final = re.compile(r"([0-9]{1,19})(MB?|m|KB?|k|GB?|g|B)?")
+_BITS: Final = re.compile(r"([0-9]{1,9})([gmk])bit")
 _SIZE: Final = re.compile(r"([0-9]{1,19})([GMK]B?|B)?")
 _DURATION: Final = re.compile(r"([-+]?)((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
 _DURATION_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
@@ -31,6 +32,19 @@ def parse_rate(value: str | int) -> int:
 def parse_size(value: str | int) -> int:
     """Bytes of `5G`, `5GB`, `100M`, `10B` or a whole number of bytes. Capitals only, unlike a rate."""
     return _parse_bytes(value, _SIZE, "size", "a whole number with G, GB, M, MB, K, KB or B behind it, as 5GB")
+
+
+def parse_link_rate(text: str) -> int | None:
+    """Bytes per second of a link: a rate (`120MB`), or bits as links are named (`1gbit`, `100mbit`, `64kbit`). 0: `auto`, which
+    means that it is to be learned. None: nothing, or 0, which means that no link is looked at."""
+    if text == "auto":
+        return 0
+    if found := _BITS.fullmatch(text.lower()):
+        return int(int(found[1]) * {"g": 1e9, "m": 1e6, "k": 1e3}[found[2]] / 8) or None
+    try:
+        return parse_rate(text or 0) or None
+    except ValueError:
+        raise ValueError(f"{text!r} is no link's rate: write 1gbit, 100mbit, a rate as 120MB, or auto") from None
 
 
 def _parse_bytes(value: str | int, pattern: re.Pattern[str], what: str, allowed: str) -> int:

@@ -203,3 +203,28 @@ def test_expanded_nodes_are_all_of_them_once_and_by_weight() -> None:
     assert first["a:8002"] / 4000 == pytest.approx(5 / 7, abs=0.03)
     assert first["b:8002"] / 4000 == pytest.approx(1 / 7, abs=0.03)
     assert values.expand_nodes(nodes, random.Random(3)) == values.expand_nodes(nodes, random.Random(3))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("0", None),
+        ("0B", None),
+        ("0mbit", None),
+        ("auto", 0),
+        ("1gbit", 125_000_000),
+        ("100Mbit", 12_500_000),
+        ("64kbit", 8000),
+        ("120MB", 120 << 20),
+        ("125000000", 125_000_000),
+    ],
+)
+def test_a_links_rate_is_a_rate_or_bits_or_learned(text: str, expected: int | None) -> None:
+    assert values.parse_link_rate(text) == expected
+
+
+@pytest.mark.parametrize("text", ["fast", "1 gbit", "-1mbit", "1.5gbit", "100mb", "1gbit/s"])
+def test_a_links_rate_that_is_none_says_what_may_be_written(text: str) -> None:
+    with pytest.raises(ValueError, match="1gbit, 100mbit, a rate as 120MB, or auto"):
+        values.parse_link_rate(text)

@@ -1,0 +1,33 @@
+"""The host's link in /metrics: what of it the swarm may have, what it takes, and what others take. Read when asked."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from worker_peer.api import LinkUse
+
+_PREFIX: Final = "dragonfly_dfdaemon_link_"
+_FIGURES: Final = (
+    ("limit", "limit", "Bytes of content per second that the swarm may move now; 0: not limited."),
+    ("own", "own_rate", "Bytes per second on the wire that are the swarm's."),
+    ("other", "other_rate", "Bytes per second on the wire that are others'."),
+    ("capacity", "link_rate", "Bytes per second that the link carries, stated or learned; 0: not known."),
+)
+
+
+class LinkCollector(Collector):
+    """One gauge for each figure and direction; none where the peer looks at no link."""
+
+    def __init__(self, link: Callable[[], Mapping[str, LinkUse]]) -> None:
+        self._link = link
+
+    def collect(self) -> Iterable[Metric]:
+        """Every figure as it is now."""
+        link = self._link()
+        for name, figure, about in _FIGURES if link else ():
+            gauge = GaugeMetricFamily(f"{_PREFIX}{name}_bytes_per_second", about, labels=["direction"])
+            for direction, use in link.items():
+                gauge.add_metric([direction], getattr(use, figure))
+            yield gauge
