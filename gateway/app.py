@@ -212,7 +212,7 @@ async def run(
         background = Background()
         stack.push_async_callback(background.close)
         metrics = Metrics()
-        metrics.registry.register(LinkCollector(lambda: peer.link))
+        metrics.registry.register(LinkCollector(lambda: peer.moved, lambda: peer.link))
         probe = Probe(clock)
         access = Access(
             upstream,

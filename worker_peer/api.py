@@ -124,6 +124,14 @@ class Content(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """Bytes of contents so far, received and sent by this peer."""
+
+    down: int
+    up: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LinkUse:
     """One direction of the link now, in bytes per second on the wire. `limit`: of content, what the peer may move."""
 
@@ -137,6 +145,11 @@ class Peer(Protocol):
     """The host's peer."""
 
     peer_id: str
+
+    @property
+    def moved(self) -> Moved:
+        """What the peer has received, from other peers and from sources, and what it has sent."""
+        ...
 
     @property
     def link(self) -> Mapping[str, LinkUse]:

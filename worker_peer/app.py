@@ -13,7 +13,7 @@ import zmq
 
 from wire.messages import Alive, Hello, Message, Origin, Role
 from wire.version import PROTOCOL
-from worker_peer.api import DownloadRequest, LinkUse
+from worker_peer.api import DownloadRequest, LinkUse, Moved
 from worker_peer.broker_link import BrokerLink, LinkHandlers
 from worker_peer.config import PeerConfig
 from worker_peer.content import ContentReader
@@ -28,7 +28,7 @@ from worker_peer.host.source import SourceReader
 from worker_peer.host.store import Store
 from worker_peer.host.values import bracketed
 from worker_peer.host_limits import HostLimits
-from worker_peer.link_watch import Counted, LinkWatch, interface_of
+from worker_peer.link_watch import LinkWatch, interface_of
 from worker_peer.seeding import Seeding
 from worker_peer.supernodes import Supernodes
 
@@ -122,14 +122,16 @@ class PeerProcess:
             link_rate=link_rate,
             floor=self.config.min_rate,
             limits=self.limits,
-            own=self._moved,
+            own=lambda: self.moved,
             changed=self.exchange.limits_changed,
             clock=self._clock,
         )
 
-    def _moved(self) -> Counted:
+    @property
+    def moved(self) -> Moved:
+        """See `worker_peer.api.Peer.moved`."""
         from_sources = self.downloads.received[Origin.SOURCE] if self.seeding is None else self.seeding.source_bytes
-        return Counted(down=self.exchange.received_in_all + from_sources, up=self.exchange.sent_bytes)
+        return Moved(down=self.exchange.received_in_all + from_sources, up=self.exchange.sent_bytes)
 
     @property
     def link(self) -> dict[str, LinkUse]:

@@ -8,12 +8,11 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import psutil
 
-from worker_peer.api import LinkUse
+from worker_peer.api import LinkUse, Moved
 from worker_peer.core.yielding import Yielding, YieldSettings
 from worker_peer.host.clock import Clock
 from worker_peer.host_limits import HostLimits
@@ -26,14 +25,6 @@ _TOLD_FACTOR: Final = 2.0
 _TOLD_EVERY_S: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """Bytes so far, received and sent."""
-
-    down: int
-    up: int
-
-
 class LinkWatch:
     """Keeps the host's limits at what the link has left."""
 
@@ -44,7 +35,7 @@ class LinkWatch:
         link_rate: int,
         floor: int,
         limits: HostLimits,
-        own: Callable[[], Counted],
+        own: Callable[[], Moved],
         changed: Callable[[], None],
         clock: Clock,
     ) -> None:

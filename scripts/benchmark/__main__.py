@@ -10,9 +10,11 @@ from dataclasses import asdict
 from scripts.benchmark import broker as broker_benchmark
 from scripts.benchmark.broker import BrokerPlan, BrokerResult, NotEnoughFiles, run_broker
 from scripts.benchmark.first_byte import FirstByteResult, run_first_byte
+from scripts.benchmark.limits import LimitsResult, run_limits
 from scripts.benchmark.pair import PairResult, run_pair
 from scripts.benchmark.small import SmallResult, run_small
 from scripts.benchmark.swarm import SwarmPlan, SwarmResult, run_swarm
+from scripts.benchmark.yielding import YieldResult, run_yield
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -65,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     small.add_argument("--rate", type=_rate, default=_rate("100mbit"))
     small.add_argument("--runs", type=int, default=10)
     small.add_argument("--json", action="store_true", help="end in one JSON line")
+    limits = kinds.add_parser("limits", help="each limit against what came in the time that it took")
+    limits.add_argument("--rate", type=_size, default=_size("10M"), help="bytes per second (default 10M)")
+    limits.add_argument("--seconds", type=float, default=10.0)
+    limits.add_argument("--json", action="store_true", help="end in one JSON line")
+    yields = kinds.add_parser("yield", help="what a host's other traffic gets of its link, with linkrate and without")
+    yields.add_argument("--rate", type=_rate, default=_rate("40mbit"))
+    yields.add_argument("--json", action="store_true", help="end in one JSON line")
     return parser
 
 
@@ -113,10 +122,10 @@ def _swarm(flags: argparse.Namespace) -> SwarmResult:
 def main() -> int:
     """Returns the exit code."""
     flags = _parser().parse_args()
-    if flags.kind in ("swarm", "small") and os.geteuid() != 0:
+    if flags.kind in ("swarm", "small", "yield") and os.geteuid() != 0:
         print(f"scripts/bench {flags.kind} makes network namespaces: run it as root", file=sys.stderr)
         return 1
-    result: SwarmResult | PairResult | SmallResult | BrokerResult | FirstByteResult
+    result: SwarmResult | PairResult | SmallResult | BrokerResult | FirstByteResult | LimitsResult | YieldResult
     match flags.kind:
         case "swarm":
             result = _swarm(flags)
@@ -124,6 +133,10 @@ def main() -> int:
             result = run_pair(flags.size, flags.runs)
         case "first-byte":
             result = run_first_byte(flags.size, flags.runs)
+        case "limits":
+            result = run_limits(flags.rate, flags.seconds)
+        case "yield":
+            result = run_yield(flags.rate)
         case "broker":
             try:
                 result = _broker(flags)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from wire.errors import ErrorCode
 from wire.messages import Origin
-from worker_peer.api import Content, DownloadFailed, DownloadRequest, LinkUse, Peer, Received
+from worker_peer.api import Content, DownloadFailed, DownloadRequest, LinkUse, Moved, Peer, Received
 
 _CHUNK_BYTES = 1 << 20
 
@@ -79,6 +79,7 @@ class MemoryPeer:
 
     def __init__(self) -> None:
         self.peer_id = "127.0.0.1-1-1.000"
+        self.moved = Moved(down=0, up=0)
         self.link: dict[str, LinkUse] = {}
         self.requests: list[DownloadRequest] = []
         self.readers = 0

@@ -7,8 +7,9 @@ import psutil
 import pytest
 
 from tests.worker_peer.parts import FakeClock
+from worker_peer.api import Moved
 from worker_peer.host_limits import HostLimits
-from worker_peer.link_watch import Counted, LinkWatch, interface_of
+from worker_peer.link_watch import LinkWatch, interface_of
 
 LINK = 10_000_000
 FLOOR = 65_536
@@ -27,7 +28,7 @@ class Host:
     limits: HostLimits = field(default_factory=HostLimits)
     down: float = 0.0
     up: float = 0.0
-    own: Counted = Counted(down=0, up=0)
+    own: Moved = Moved(down=0, up=0)
     changes: int = 0
     gone: bool = False
 
@@ -58,7 +59,7 @@ class Host:
         for _ in range(round(seconds * 4)):
             self.clock.at += 0.25
             self.down, self.up = self.down + down / 4, self.up + up / 4
-            self.own = Counted(down=self.own.down + int(own_down / 4), up=self.own.up + int(own_up / 4))
+            self.own = Moved(down=self.own.down + int(own_down / 4), up=self.own.up + int(own_up / 4))
             self.watch.look()
 
 
