@@ -22,7 +22,7 @@ from typing import Final, cast
 import psutil
 
 from gateway.access import Access
-from gateway.certs import CertificateStore, listener_context, read_pem
+from gateway.certs import CertificateStore, Shown, listener_context, read_pem
 from gateway.config import ConfigError, GatewayConfig
 from gateway.connect import Probe, Tunnels
 from gateway.core.gate import Gate, WhiteHost
@@ -44,7 +44,7 @@ from gateway.upstream import Upstream, client_context
 from worker_peer.api import Peer
 from worker_peer.config import LEAST_RATE, PeerConfig
 from worker_peer.host.background import Background
-from worker_peer.host.clock import Clock, SystemClock
+from worker_peer.host.clock import SystemClock
 from worker_peer.host.values import expand_nodes, parse_duration, parse_link_rate, parse_nodes, parse_rate
 
 #: 1.x's dfget, where nobody names a supernode.
@@ -204,7 +204,9 @@ async def run(
     supernodes = supernodes_from(config, flags, random.Random())
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_bind(config))
-        certificates = await _certificates(config, clock, stack)
+        shown = Shown(clock)
+        stack.push_async_callback(asyncio.to_thread, shown.close)
+        shown.take_over(await asyncio.to_thread(shown.read, config))
         peer = await (open_peer or _open_real_peer)(peer_config_from(config, flags, supernodes))
         stack.push_async_callback(peer.close)
         upstream = Upstream()
@@ -248,6 +250,7 @@ async def run(
                 scheme="https" if config.certpem else "http",
             ),
             is_own=_own_addresses(config, port),
+            clock=clock,
             gate=gate_from(config),
         )
         if proxy.is_own(cast("Authority", authority_of(rules.mirror.remote))):
@@ -256,7 +259,7 @@ async def run(
         stack.push_async_callback(opened.close)
         tunnels = Tunnels(
             rules=lambda: proxy.rules,
-            certificates=certificates,
+            certificates=lambda: shown.store,
             serve=lambda stream, target: opened.serve(stream, opened=target),
             metrics=metrics,
             probe=probe,
@@ -270,14 +273,17 @@ async def run(
         stack.callback(server.stop)
         server.add_sockets([listener])
         if reread is not None:
+            read: list[CertificateStore | None] = [shown.store]
 
             def take_over(new: GatewayConfig, table: RuleTable) -> None:
                 proxy.rules, proxy.gate = table, gate_from(new)
+                shown.take_over(read[0])
 
             def build(new: GatewayConfig) -> RuleTable:
                 table = rules_from(new)
                 if proxy.is_own(cast("Authority", authority_of(table.mirror.remote))):
                     raise ConfigError("registry_mirror.remote is this gateway itself: name the registry")
+                read[:] = [shown.read(new)]
                 return table
 
             reloader = Reloader(read=reread.read, build=build, apply=take_over, config=config, file=reread.file)
@@ -296,15 +302,6 @@ async def _open_real_peer(config: PeerConfig) -> Peer:
         return cast("Peer", await open_peer(config))
     except OSError as error:
         raise GatewayError(f"the peer cannot start: {error}") from None
-
-
-async def _certificates(config: GatewayConfig, clock: Clock, stack: AsyncExitStack) -> CertificateStore | None:
-    if not config.hijack_https.cert:
-        return None
-    cert, key = Path(config.hijack_https.cert), Path(config.hijack_https.key)
-    store = await asyncio.to_thread(CertificateStore.open, cert, key, now=clock.now)
-    stack.push_async_callback(asyncio.to_thread, store.close)
-    return store
 
 
 def _bind(config: GatewayConfig) -> socket.socket:

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gateway.config import ConfigError
+from gateway.config import ConfigError, GatewayConfig
+from worker_peer.host.clock import Clock
 
 _HOUR: Final = datetime.timedelta(hours=1)
 #: As 1.x: valid from an hour ago (clocks differ) for a day in all.
@@ -36,7 +37,7 @@ _MAX_COMMON_NAME: Final = 64  # X.520, ub-common-name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
+class _Leaf:
     context: ssl.SSLContext
     until: float
 
@@ -61,7 +62,7 @@ class CertificateStore:
             raise ConfigError(f"hijack_https.key is not the key of hijack_https.cert: {error.reason}") from None
         # A key of this process: what a client's log or a core dump shows of a leaf says nothing about the CA.
         self._leaf_key = ec.generate_private_key(ec.SECP256R1()) if self.mints else None
-        self._shown: OrderedDict[str, _Shown] = OrderedDict()
+        self._shown: OrderedDict[str, _Leaf] = OrderedDict()
         self._minting: dict[str, asyncio.Future[ssl.SSLContext]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mint")
 
@@ -90,7 +91,7 @@ class CertificateStore:
         self._minting.pop(host, None)
         if future.cancelled() or future.exception() is not None:
             return
-        self._shown[host] = _Shown(context=future.result(), until=self._now() + _SHOWN_S)
+        self._shown[host] = _Leaf(context=future.result(), until=self._now() + _SHOWN_S)
         self._shown.move_to_end(host)
         while len(self._shown) > _MAX_HOSTS:
             self._shown.popitem(last=False)
@@ -100,9 +101,43 @@ class CertificateStore:
         leaf = mint_leaf(host, self._certificate, self._key, self._leaf_key.public_key())
         return _server_context(leaf.public_bytes(serialization.Encoding.PEM) + self._chain, _key_pem(self._leaf_key))
 
+    def retire(self) -> None:
+        """No leaf is minted any more but those that somebody waits for. Returns at once."""
+        self._thread.shutdown(wait=False)
+
     def close(self) -> None:
         """End the thread, after what it is at."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+class Shown:
+    """The certificates in force: read with the configuration, another pair as soon as the files hold one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.store: CertificateStore | None = None
+        self._clock = clock
+        self._pems = (b"", b"")
+        self._read = (b"", b"")
+
+    def read(self, config: GatewayConfig) -> CertificateStore | None:
+        """What the configuration's files hold: the store in force where that is the same. Blocks. Raises ConfigError."""
+        hijack = config.hijack_https
+        if not hijack.cert:
+            self._read = (b"", b"")
+            return None
+        self._read = (read_pem(Path(hijack.cert), "hijack_https.cert"), read_pem(Path(hijack.key), "hijack_https.key"))
+        return self.store if self._read == self._pems else CertificateStore(*self._read, now=self._clock.now)
+
+    def take_over(self, store: CertificateStore | None) -> None:
+        """Show these from now on. Tunnels that are open already keep what they were met with."""
+        if store is not self.store and self.store is not None:
+            self.store.retire()
+        self.store, self._pems = store, self._read
+
+    def close(self) -> None:
+        """End the store in force."""
+        if self.store is not None:
+            self.store.close()
 
 
 def mint_leaf(

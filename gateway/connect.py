@@ -93,12 +93,12 @@ class Tunnels:
         self,
         *,
         rules: Callable[[], RuleTable],
-        certificates: CertificateStore | None,
+        certificates: Callable[[], CertificateStore | None],
         serve: Serve,
         metrics: Metrics,
         probe: Probe,
     ) -> None:
-        """`rules`: the table in force. `certificates` None: nothing is ever opened."""
+        """`rules`: the table in force. `certificates`: those in force, None: nothing is opened."""
         self._rules = rules
         self._certificates = certificates
         self._serve = serve
@@ -113,17 +113,17 @@ class Tunnels:
             if target is None:
                 self._metrics.tunnel(Tunnel.BAD)
                 await _say(client, "400 Bad Request", "dfdaemon: CONNECT needs host:port\n")
-            elif early or not await self._opens(target):
+            elif early or not await self._opens(target) or (certificates := self._certificates()) is None:
                 await self._pass(client, target, early)
             else:
-                await self._open(client, target)
+                await self._open(client, target, certificates)
         except OSError as error:
             # A client that has gone; an upstream's refusal has been answered where it was seen.
             _LOG.debug("tunnel to %s ended: %s", target, error)
 
     async def _opens(self, target: Authority) -> bool:
         """Whether the rules want this tunnel opened, and it can be."""
-        if self._certificates is None or self._rules().hijacked(target) is None:
+        if self._certificates() is None or self._rules().hijacked(target) is None:
             return False
         try:
             spoken = await self._probe.ask(target)
@@ -153,10 +153,9 @@ class Tunnels:
         finally:
             upstream.close()
 
-    async def _open(self, client: socket.socket, target: Authority) -> None:
-        assert self._certificates is not None
+    async def _open(self, client: socket.socket, target: Authority, certificates: CertificateStore) -> None:
         loop = asyncio.get_running_loop()
-        context = await self._certificates.context_for(target.host)
+        context = await certificates.context_for(target.host)
         await loop.sock_sendall(client, _ESTABLISHED)
         async with asyncio.timeout(_SILENCE_S):
             said = await first_byte(client)

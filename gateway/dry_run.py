@@ -6,6 +6,7 @@ The configuration and its table of rules come in, one Answer per URL goes out; c
 from dataclasses import dataclass
 
 from gateway.config import GatewayConfig
+from gateway.core.mirror_target import mirror_target
 from gateway.core.rules import Decision, RuleTable, authority_of
 
 
@@ -40,6 +41,11 @@ class Answer:
 def judge(method: str, url: str, config: GatewayConfig, table: RuleTable) -> Answer:
     """`url`: as a client asks a proxy, or a path as it asks a mirror. Raises ValueError for anything else."""
     if url.startswith("/"):
+        meant = mirror_target(url, ())
+        if meant is not None and meant.place:
+            why = f"it names {meant.place} by its {'ns' if meant.said_by == 'ns' else 'image'}"
+            decision = table.mirrored(method, meant.target, named=f"https://{meant.place}{meant.target}")
+            return _answer(url, "mirror", why, decision, config)
         why = f"it names no host: {config.registry_mirror.remote} is mirrored"
         return _answer(url, "mirror", why, table.mirrored(method, url), config)
     target = authority_of(url)

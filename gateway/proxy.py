@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, cast
+from urllib.parse import urljoin
 
 from tornado.httputil import HTTPInputError
 
@@ -20,14 +21,16 @@ from gateway.core.gate import Gate, Refusal
 from gateway.core.headers import first, has_passed, to_upstream, via, without
 from gateway.core.mirror_target import HEADER as REGISTRY_HEADER
 from gateway.core.mirror_target import mirror_target
+from gateway.core.redirects import Redirects
 from gateway.core.rules import Authority, Decision, RuleTable, Verdict, authority_of, parse_authority
 from gateway.local_registry import LocalRegistry, with_registry_credentials
 from gateway.metrics import CONTENT_TYPE, Fallback, Metrics
 from gateway.stream import BlobServer
 from gateway.upgrade import Upgrades, wants_upgrade
-from gateway.upstream import Response, Upstream, UpstreamBroke, UpstreamFailed, host_of
+from gateway.upstream import REDIRECTS, Response, Upstream, UpstreamBroke, UpstreamFailed, host_of
 from wire.ids import url_without_secrets
 from worker_peer.api import DownloadFailed
+from worker_peer.host.clock import Clock
 
 _LOG = logging.getLogger("dfdaemon")
 _OPEN: Final = Gate()
@@ -51,7 +54,7 @@ class Proxy:
 
     def __init__(
         self, *, rules: RuleTable, upstream: Upstream, blobs: BlobServer, access: Access, probe: Probe, upgrades: Upgrades,
-        metrics: Metrics, about: About, is_own: Callable[[Authority], bool], gate: Gate = _OPEN,
+        metrics: Metrics, about: About, is_own: Callable[[Authority], bool], clock: Clock, gate: Gate = _OPEN,
     ) -> None:  # fmt: skip
         """`is_own` tells whether an address leads to this very gateway."""
         #: Replaced as a whole by a reload; a running request keeps what it began with.
@@ -62,6 +65,8 @@ class Proxy:
         self._access = access
         self._probe = probe
         self._upgrades = upgrades
+        self._clock = clock
+        self._redirects = Redirects()
         self._local = LocalRegistry(upstream, self.resolve)
         self._metrics = metrics
         self._about = about
@@ -122,13 +127,13 @@ class Proxy:
 
     async def _judge(self, request: ClientRequest) -> Decision | None:
         """Where the request goes. None: it is the gateway's own to answer, if only with 400. Raises UpstreamFailed."""
-        rules, target = self.rules, request.target
+        target = request.target
         if target.lower().startswith(("http://", "https://")):
             authority = authority_of(target)
             if authority is None:
                 return None
             if not self.is_own(authority):
-                return rules.forward(request.method, target)
+                return self._forward(request.method, target)
             # A client that asks its proxy for the proxy: dockerd does, for a mirror that NO_PROXY does not name.
             target = _path_of(target)
         if not target.startswith("/"):
@@ -139,21 +144,31 @@ class Proxy:
         authority = parse_authority(host, default_port=443)
         if authority is None or self.is_own(authority):
             return None
-        return rules.forward(request.method, f"https://{host}{target}")
+        return self._forward(request.method, f"https://{host}{target}")
+
+    def _forward(self, method: str, url: str) -> Decision:
+        return self._as_sent_on(url, self.rules.forward(method, url))
+
+    def _as_sent_on(self, url: str, decision: Decision) -> Decision:
+        """What a registry has redirected to goes straight if its image does, unless `images` speak of the URL itself."""
+        rule = self._redirects.rule_for(url, self._clock.now()) if decision.verdict is Verdict.P2P else ""
+        if not rule or decision.reason.startswith("images["):
+            return decision
+        return dataclasses.replace(decision, verdict=Verdict.DIRECT, reason=f"{rule}, redirected", kept_out=True)
 
     async def _mirrored(self, request: ClientRequest, target: str) -> Decision | None:
         """A request that names no host in its target: registry_mirror's, or that of a registry which it names elsewhere."""
         meant = mirror_target(target, request.headers)
         if meant is None:
             return None
-        decision = self.rules.mirrored(request.method, meant.target)
         if not meant.place:
-            return decision
+            decision = self.rules.mirrored(request.method, meant.target)
+            return self._as_sent_on(decision.url, decision)
         url = await self._url_at(meant.place, meant.scheme, meant.target)
         if self.is_own(cast("Authority", authority_of(url))):
             return None
-        reason = f"{decision.reason}, registry named by {meant.said_by}"
-        return dataclasses.replace(decision, url=url, trust=self.rules.trust_of(url), reason=reason)
+        decision = self.rules.mirrored(request.method, meant.target, named=url)
+        return dataclasses.replace(decision, reason=f"{decision.reason}, registry named by {meant.said_by}")
 
     async def _url_at(self, place: str, scheme: str, target: str) -> str:
         """The URL of a registry whose scheme may not be known: https, unless a port that is not https's own speaks no TLS."""
@@ -202,6 +217,8 @@ class Proxy:
             async with self._upstream.request(
                 request.method, decision.url, headers, decision.trust, body=body, expects=expects
             ) as response:
+                if decision.kept_out and response.status in REDIRECTS and (to := first(response.headers, "Location")):
+                    self._redirects.sent_on(urljoin(decision.asked or decision.url, to), decision.reason, self._clock.now())
                 if request.method in ("GET", "HEAD"):
                     self._access.saw(decision.url, request.headers, response.status)
                 return await self._pass_on(response, decision, answer)

@@ -1,4 +1,4 @@
-"""Rules that change while pulls run: on SIGHUP, and when the configuration or a certificate that it names changes on disk.
+"""Rules that change while pulls run: on SIGHUP, and when the configuration or a file that it names changes on disk.
 
 A configuration goes in as a way to read it, a table of rules comes out to whoever judges requests; a running request keeps
 the table that it began with. What cannot be used is logged with its reason, and the rules stay as they were.
@@ -81,6 +81,8 @@ class Reloader:
     def _print(self) -> _Print:
         config = self._config
         named = [*config.registry_mirror.certs, *(name for host in config.hijack_https.hosts for name in host.certs)]
+        hijack = config.hijack_https
+        named += [name for name in (hijack.cert, hijack.key) if name]
         files = [*([self._file] if self._file else []), *(Path(name) for name in named)]
         return tuple(_state(path) for path in files)
 
@@ -95,11 +97,8 @@ def _state(path: Path) -> tuple[int, int, int] | None:
 
 def needing_restart(old: GatewayConfig, new: GatewayConfig) -> list[str]:
     """Keys whose new values are not taken over by a reload."""
-    keys = [
+    return [
         key_of(field)
         for field in dataclasses.fields(GatewayConfig)
         if key_of(field) not in _RELOADED and getattr(old, field.name) != getattr(new, field.name)
     ]
-    if (old.hijack_https.cert, old.hijack_https.key) != (new.hijack_https.cert, new.hijack_https.key):
-        keys.append("hijack_https.cert, hijack_https.key")
-    return keys

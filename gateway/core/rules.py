@@ -69,6 +69,10 @@ class Decision:
     trust: Trust
     reason: str
     """The rule that decided, in the configuration's words: `proxies[0]`, `registry_mirror`, `no rule`, ..."""
+    asked: str = field(default="", repr=False)
+    """The URL as the client asked for it, where a rule has rewritten it."""
+    kept_out: bool = False
+    """The image is kept out of the swarm: so is what its registry redirects to. (1.x judges each URL by `proxies` anew.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,27 +133,37 @@ class RuleTable:
                 target, reason = _rewritten(url, rule), f"proxies[{number}]"
                 verdict = Verdict.DIRECT if rule.direct else Verdict.P2P
                 break
-        verdict, reason = self._of_image(url, verdict, reason)
-        return Decision(verdict=verdict, url=target, trust=self.trust_of(target), reason=reason)
+        of_image = self._of_image(url)
+        verdict, reason = of_image or (verdict, reason)
+        kept_out = of_image is not None and verdict is Verdict.DIRECT
+        return Decision(verdict=verdict, url=target, trust=self.trust_of(target), reason=reason, asked=url, kept_out=kept_out)
 
-    def _of_image(self, url: str, verdict: Verdict, reason: str) -> tuple[Verdict, str]:
-        """What `images` say about a blob that has been asked for by `url`, before any rewriting."""
-        image = image_of(url)
+    def _of_image(self, *urls: str) -> tuple[Verdict, str] | None:
+        """What `images` say about a blob that has been asked for by one of these, before any rewriting. None: nothing."""
+        images = [image for url in urls if (image := image_of(url)) is not None]
         for number, rule in enumerate(self.images):
-            if image is not None and rule.covers(image):
+            if any(rule.covers(image) for image in images):
                 return Verdict.DIRECT if rule.direct else Verdict.P2P, f"images[{number}]"
-        return verdict, reason
+        return None
 
-    def mirrored(self, method: str, target: str) -> Decision:
-        """A request that names no host: origin-form, `target` its path and query. `proxies` have no say (1.x)."""
-        path = target.partition("?")[0]
-        is_blob = method == "GET" and not self.mirror.direct and _BLOB_PATH.match(path) is not None
-        verdict = Verdict.P2P if is_blob else Verdict.DIRECT
-        reason = "registry_mirror" if is_blob else "registry_mirror, no blob"
-        url = self.mirror.remote + target
+    def mirrored(self, method: str, target: str, *, named: str = "") -> Decision:
+        """A request that names no host: origin-form, `target` its path and query. `proxies` have no say (1.x).
+
+        `named`: the URL at the registry that it names elsewhere (a header, `?ns=`, the image's name), which is asked then.
+        """
+        is_blob = method == "GET" and _BLOB_PATH.match(target.partition("?")[0]) is not None
+        verdict = Verdict.P2P if is_blob and not self.mirror.direct else Verdict.DIRECT
+        reason = "registry_mirror" if verdict is Verdict.P2P else "registry_mirror, no blob"
+        kept_out = is_blob and verdict is Verdict.DIRECT
+        url = named or self.mirror.remote + target
         if method == "GET":
-            verdict, reason = self._of_image(url, verdict, reason)
-        return Decision(verdict=verdict, url=url, trust=self.mirror.trust, reason=reason)
+            # Whoever mirrors Docker Hub by another registry may speak of its images by either name.
+            of_image = self._of_image(url) if named else self._of_image(url, f"https://docker.io{target}")
+            if of_image is not None:
+                verdict, reason = of_image
+                kept_out = verdict is Verdict.DIRECT
+        trust = self.trust_of(named) if named else self.mirror.trust
+        return Decision(verdict=verdict, url=url, trust=trust, reason=reason, kept_out=kept_out)
 
     def hijacked(self, target: Authority) -> HijackHost | None:
         """The rule by which a tunnel to `target` is opened. None: it is passed through unread.

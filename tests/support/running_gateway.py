@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway.app import Running, run
+from gateway.app import Reread, Running, run
 from gateway.config import GatewayConfig
 from gateway.stream import Patience
 from tests.support.memory_peer import MemoryPeer
@@ -24,7 +24,9 @@ from worker_peer.host.background import Background
 
 
 @asynccontextmanager
-async def running_gateway(config: GatewayConfig, peer: MemoryPeer, *, patience: Patience | None = None) -> AsyncIterator[Running]:
+async def running_gateway(
+    config: GatewayConfig, peer: MemoryPeer, *, patience: Patience | None = None, reread: Reread | None = None
+) -> AsyncIterator[Running]:
     """Serve until the block ends. The configuration's port should be 0."""
     started: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
@@ -33,7 +35,8 @@ async def running_gateway(config: GatewayConfig, peer: MemoryPeer, *, patience: 
         return peer
 
     background = Background()
-    task = background.spawn(run(config, ready=started.set_result, stop=stop, open_peer=open_peer, patience=patience), "gateway")
+    runs = run(config, ready=started.set_result, stop=stop, open_peer=open_peer, patience=patience, reread=reread)
+    task = background.spawn(runs, "gateway")
 
     def ended(done: "asyncio.Task[None]") -> None:
         if not started.done():
