@@ -36,6 +36,20 @@ def file(tmp_path: Path, local_pair: Pair) -> Path:
         ("https://registry.test/v2/x/manifests/1", "opened", "direct", "no rule", None),
         ("https://other.test/v2/x/blobs/sha256:1", "tunnelled", "unseen", "", ""),
         ("/v2/x/blobs/sha256:1", "mirror", "p2p", "registry_mirror", "https://hub.test/v2/x/blobs/sha256:1"),
+        (
+            "/v2/slow/x/blobs/sha256:1?ns=registry.test",
+            "mirror",
+            "direct",
+            "images[0]",
+            "https://registry.test/v2/slow/x/blobs/sha256:1",
+        ),
+        (
+            "/v2/registry.test/slow/x/blobs/sha256:1",
+            "mirror",
+            "direct",
+            "images[0]",
+            "https://registry.test/v2/slow/x/blobs/sha256:1",
+        ),
         ("/v2/x/manifests/1", "mirror", "direct", "registry_mirror, no blob", "https://hub.test/v2/x/manifests/1"),
     ],
 )

@@ -30,6 +30,7 @@ class Seen:
         return [value for key, value in self.fields if key.lower() == name.lower()]
 
 
+_TLS_HANDSHAKE = b"\x16"
 Script = Callable[[Seen, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bool | None]]
 
 
@@ -54,7 +55,10 @@ class RawUpstream:
         self.connections += 1
         try:
             while True:
-                head = await reader.readuntil(b"\r\n\r\n")
+                first = await reader.readexactly(1)
+                if first == _TLS_HANDSHAKE:
+                    return  # as servers do who speak none: whoever probes need not wait
+                head = first + await reader.readuntil(b"\r\n\r\n")
                 seen = Seen(head=head[:-4])
                 self.seen.append(seen)
                 if await self.script(seen, reader, writer) is False:
