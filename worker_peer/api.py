@@ -125,7 +125,7 @@ class Content(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """Bytes of contents so far, received and sent by this peer."""
+    """Bytes of contents so far, received and sent by this peer, compressed where they travelled so."""
 
     down: int
     up: int

@@ -131,7 +131,7 @@ class PeerProcess:
     def moved(self) -> Moved:
         """See `worker_peer.api.Peer.moved`."""
         from_sources = self.downloads.received[Origin.SOURCE] if self.seeding is None else self.seeding.source_bytes
-        return Moved(down=self.exchange.received_in_all + from_sources, up=self.exchange.sent_bytes)
+        return Moved(down=self.exchange.received_in_all + from_sources, up=self.exchange.sent_on_wire)
 
     @property
     def link(self) -> dict[str, LinkUse]:

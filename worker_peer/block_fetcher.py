@@ -225,6 +225,10 @@ class BlockFetcher:
         content = _inflated(payload, message.inflated) if message.inflated else payload
         self.received_bytes[parent] += len(content)
         self.received_in_all += len(payload)
+        if saved := len(content) - len(payload):
+            # A limit is of what travels: what was compressed has taken less of it than was asked for.
+            shared.limit.give_back(saved)
+            self._total.give_back(saved)
         if not _right(job, message, content):
             count(self._refused, "wrong_digest")
             self._tell(self._fetching.wrong(job))

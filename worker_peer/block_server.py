@@ -47,6 +47,8 @@ class BlockServer:
     ) -> None:
         """Binds at once. Raises OSError with the address when the port cannot be had."""
         self.sent_bytes = 0
+        #: The same, compressed where it was.
+        self.sent_on_wire = 0
         #: When each task was last served.
         self.served_at: dict[str, float] = {}
         self.router = context.socket(zmq.ROUTER)
@@ -163,6 +165,7 @@ class BlockServer:
         head = Blocks(task=request.task, piece=request.piece, first=request.first, count=request.count, inflated=inflated)
         if self._send(send.child, head, payload):
             self.sent_bytes += size
+            self.sent_on_wire += len(payload)
             self.served_at[request.task] = now
         return size
 

@@ -131,8 +131,13 @@ class Exchange:
         return self._fetcher.received_bytes
 
     @property
+    def sent_on_wire(self) -> int:
+        """Bytes of blocks sent so far, compressed where they were."""
+        return self._server.sent_on_wire
+
+    @property
     def received_in_all(self) -> int:
-        """Bytes of blocks received so far."""
+        """Bytes of blocks received so far, compressed where they were."""
         return self._fetcher.received_in_all
 
     def leases(self) -> frozenset[int]:

@@ -52,6 +52,10 @@ class FairLimit:
             self._bucket.take(size, now)
             return 0.0
 
+    def give_back(self, n: int) -> None:
+        """So many bytes of what was taken were not needed."""
+        self._bucket.give_back(n)
+
     def ready_in(self, now: float) -> float:
         """See Limit."""
         return self._bucket.ready_in(now)

@@ -3,7 +3,6 @@
 import hashlib
 from pathlib import Path
 
-
 #: In a content that shrinks so many random bytes are followed by as many that are not.
 _STRETCH = 64
 

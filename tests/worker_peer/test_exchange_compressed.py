@@ -108,3 +108,20 @@ async def test_a_content_of_another_length_was_not_asked_for(nodes: Nodes) -> No
     source.send(identity, Blocks(task=request.task, piece=0, first=0, count=1, inflated=1 << 24), bomb)
     await until(lambda: child.exchange.refused, "a refusal")
     assert child.exchange.refused == {"not_asked_for": 1}
+
+
+async def test_limits_are_of_what_travels(nodes: Nodes) -> None:
+    content = text(64 * 4096)
+    parent, child = nodes.node("parent", upload_rate=4096), nodes.node("child", total_rate=4096)
+    parent.share(content, *range(64))
+    child.share(content)
+    child.fetch(content, parent, *range(64))
+    while len(child.told.of(Done)) < 64:
+        for node in (parent, child):
+            await node.pass_time(0.1)
+        assert child.clock.at < 1200.0
+    sent, received = parent.exchange.sent_on_wire, child.exchange.received_in_all
+    assert sent == received < len(content.data) / 2
+    assert parent.exchange.sent_bytes == sum(child.exchange.received_bytes.values()) == len(content.data)
+    # A second's bytes as they are would take a minute.
+    assert received / 4096 - 2 <= child.clock.at - 1000.0 < len(content.data) / 4096

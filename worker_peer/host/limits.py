@@ -75,6 +75,11 @@ class TokenBucket:
                 self._level -= size
             return wait
 
+    def give_back(self, n: int) -> None:
+        """So many bytes of what was taken were not needed."""
+        with self._lock:
+            self._level = min(self._burst, self._level + n)
+
     def ready_in(self, now: float) -> float:
         """Seconds until all that was taken has passed; 0: a take passes at once, as far as the burst reaches."""
         with self._lock:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_peer.host.limits import TokenBucket
+from worker_peer.host.limits import TokenBucket, lowest
 
 MIB = 1 << 20
 TAKES = st.lists(st.tuples(st.integers(0, 4 * MIB), st.floats(0, 5)), min_size=1, max_size=60)
@@ -75,6 +75,29 @@ def test_debt_is_paid_at_the_new_rate_and_forgotten_without_one() -> None:
     assert bucket.take(10**9, 1.0) == 0.0
     bucket.set_rate(100, 2.0)
     assert bucket.take(100, 2.0) == 1.0
+
+
+def test_what_was_not_needed_is_given_back_up_to_the_burst() -> None:
+    bucket = TokenBucket(100, 50)
+    bucket.take(250, 0.0)
+    bucket.give_back(150)
+    assert bucket.ready_in(0.0) == 0.5
+    bucket.give_back(10_000)
+    assert bucket.take(150, 0.0) == 1.0
+
+
+def test_whoever_asks_takes_only_when_nothing_is_owed() -> None:
+    bucket = TokenBucket(100, 0)
+    assert bucket.ask("a", 200, 0.0) == 0.0
+    assert [bucket.ask("b", 100, 0.0), bucket.ask("b", 100, 1.5)] == [2.0, 0.5]
+    assert bucket.ask("b", 100, 2.0) == 0.0
+    assert bucket.ready_in(2.0) == 1.0
+    assert TokenBucket(0).ask("a", 1 << 50, 0.0) == 0.0
+
+
+@pytest.mark.parametrize(("rates", "expected"), [((), 0), ((0, 0), 0), ((5,), 5), ((0, 9, 5), 5)])
+def test_the_lowest_of_several_limits_holds(rates: tuple[int, ...], expected: int) -> None:
+    assert lowest(*rates) == expected
 
 
 def test_a_clock_that_steps_back_gives_no_seconds_twice() -> None:
