@@ -113,10 +113,13 @@ class PeerProcess:
 
     def _link_watch(self, link_rate: int) -> LinkWatch:
         """Raises OSError in words where the link cannot be told."""
-        # `ip` may be one that others know this host by, and no interface has.
-        interface = interface_of(self.ip) or interface_of(own_address(self.config.supernodes))
+        # `ip` may be one that others know this host by, and no interface has: then the one of the way to the supernode.
+        towards = own_address(self.config.supernodes)
+        interface = interface_of(self.ip) or (interface_of(towards) if towards != "127.0.0.1" else "")
         if not interface:
-            raise OSError(f"no network interface has {self.ip}: without one no link can be watched: leave linkrate out")
+            raise OSError(
+                f"no network interface has {self.ip}, and none leads to a supernode: no link can be watched: leave linkrate out"
+            )
         return LinkWatch(
             interface=interface,
             link_rate=link_rate,

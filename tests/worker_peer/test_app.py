@@ -9,11 +9,12 @@ import pytest
 
 from tests.support.source_server import Page, SourceServer
 from tests.worker_peer.parts import LOOPBACK, Nodes, sample, until
-from tests.worker_peer.whole_peer import open_lab
+from tests.worker_peer.whole_peer import REQUEST, open_lab, url_content
 from wire.errors import ErrorCode
 from wire.messages import Alive, Drop, Fetch, Hello, Origin, Role, Seeded, SeedFailed
 from wire.pieces import layout_for
 from worker_peer import app
+from worker_peer.api import Moved
 from worker_peer.app import open_peer, own_address, tune_allocator
 from worker_peer.config import PeerConfig
 from worker_peer.core.fetching import Done, Lost
@@ -140,3 +141,29 @@ def test_tuning_the_allocator_is_harmless(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("ctypes.CDLL", missing)
     tune_allocator()
+
+
+async def test_a_peer_that_watches_its_link_keeps_to_what_is_left_and_tells_of_it(nodes: Nodes, tmp_path: Path) -> None:
+    async with open_lab(nodes, tmp_path, link_rate=125_000_000, upload_rate=1000) as lab:
+        peer = lab.peer
+        await lab.hears(Hello)
+        await until(lambda: peer.limits.down.rate, "the first two samples")
+        assert set(peer.link) == {"down", "up"}
+        assert peer.link["down"].link_rate == 125_000_000
+        assert 64 << 10 <= peer.limits.down.rate == peer.link["down"].limit <= 125_000_000
+        assert peer.limits.up.rate == 1000, "never more than was configured"
+        content = url_content()
+        reader = await lab.complete(content, REQUEST, lab.parent(content, *range(6)))
+        assert peer.moved == Moved(down=len(content.data), up=0)
+        await reader.close()
+
+
+async def test_a_peer_that_watches_nothing_has_nothing_to_tell(nodes: Nodes, tmp_path: Path) -> None:
+    async with open_lab(nodes, tmp_path) as lab:
+        assert (lab.peer.link, lab.peer.link_watch) == ({}, None)
+
+
+async def test_an_address_that_no_interface_has_is_told(nodes: Nodes, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"no network interface has 192\.0\.2\.9.* leave linkrate out"):
+        async with open_lab(nodes, tmp_path, link_rate=0, ip="192.0.2.9", supernodes=("192.0.2.300:1",)):
+            pass

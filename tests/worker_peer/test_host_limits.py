@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker_peer.host_limits import FairLimit, HostLimits
@@ -27,6 +27,7 @@ def run(limit: FairLimit, sizes: dict[str, int], *, seconds: float = SECONDS, la
     return had
 
 
+@settings(max_examples=30, deadline=None)
 @given(rate=st.integers(2 * MIB, 1 << 30), takers=st.integers(1, 12))
 def test_ten_seconds_hold_the_rate_within_two_percent(rate: int, takers: int) -> None:
     had = run(FairLimit(rate), {f"t{number}": max(1, rate // 100) for number in range(takers)})

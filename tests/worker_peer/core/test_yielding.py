@@ -74,6 +74,7 @@ def nobody(_: float) -> float:
     return 0.0
 
 
+@settings(deadline=None)
 @given(
     settings_of=st.builds(
         YieldSettings,
@@ -102,14 +103,14 @@ def test_whatever_is_counted_the_limit_is_between_the_floor_and_the_link(
 
 
 @given(link=LINKS)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_alone_it_has_all_but_the_margin(link: int) -> None:
     world = made(link, nobody).run(5.0)
     assert [own for own, _ in world.last(1.0)] == [pytest.approx((1 - MARGIN) * link, rel=0.01)] * 4
 
 
 @given(link=LINKS, share=SHARES)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_beside_steady_traffic_it_settles_and_stays(link: int, share: float) -> None:
     world = made(link, lambda _: share * link).run(20.0)
     own = [each for each, _ in world.last(10.0)]
@@ -122,7 +123,7 @@ def test_beside_steady_traffic_it_settles_and_stays(link: int, share: float) -> 
 
 
 @given(link=LINKS, alone_s=st.floats(3.0, 20.0))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_it_makes_room_within_two_seconds_for_others_who_want_everything(link: int, alone_s: float) -> None:
     world = made(link, lambda at: 1e12 if at >= 100.0 + alone_s else 0.0).run(alone_s + 2 * TICK_S)
     world.run(2.0)
@@ -135,14 +136,14 @@ def test_it_makes_room_within_two_seconds_for_others_who_want_everything(link: i
 
 
 @given(link=LINKS, busy_s=st.floats(3.0, 30.0))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_it_has_the_link_again_soon_after_they_have_gone(link: int, busy_s: float) -> None:
     world = made(link, lambda at: 1e12 if at < 100.0 + busy_s else 0.0).run(busy_s + 4.0)
     assert world.had[-1][0] >= 0.85 * link
 
 
 @given(link=LINKS, share=st.floats(0.1, 0.6), period=st.floats(2.0, 10.0))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_beside_traffic_that_comes_and_goes_both_get_on(link: int, share: float, period: float) -> None:
     world = made(link, lambda at: share * link if at % (2 * period) < period else 0.0).run(60.0)
     for own, other in world.had[8:]:
@@ -156,7 +157,7 @@ def test_beside_traffic_that_comes_and_goes_both_get_on(link: int, share: float,
 
 
 @given(link=LINKS, first=st.sampled_from([0, 1_250 * MB]))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_what_a_link_carries_is_learned(link: int, first: int) -> None:
     world = made(link, nobody, link_rate=0, first_guess=first).run(30.0)
     assert world.yielding.link_rate == pytest.approx(link, rel=0.01)
