@@ -10,11 +10,13 @@ peers, alike and with a fifth of them ten times slower (1.09 and 1.08 of the ide
   - a lease's next piece goes to an empty peer while there is one: 1.10, 1.09
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from broker.core.idset import IdSet
 from broker.core.roster import Roster
-from broker.core.swarm import Lease, Peer
+from broker.core.swarm import Lease, Peer, Zone
+from broker.core.zones import entered
 
 #: How many random candidates are compared: 4 are worse with slow peers (1.09), 16 no better.
 SAMPLE: Final = 8
@@ -33,11 +35,10 @@ _WORST: Final = 1e18
 
 
 class Choice:
-    """The decisions of one swarm. `zone_rate`: bytes per second that lead into one zone; 0: not known."""
+    """The decisions of one swarm."""
 
-    def __init__(self, roster: Roster, *, zone_rate: float) -> None:
+    def __init__(self, roster: Roster) -> None:
         self.roster = roster
-        self.zone_rate = zone_rate
         self._random = roster.rng.random
         self.repeats_owed = 0
 
@@ -65,7 +66,7 @@ class Choice:
             return
         if self._should_yield(lease):
             return
-        plain = not roster.zones.aware
+        plain = parent.zones is child.zones
         promise, rarest = roster.promise, roster.rarity.rarest
         while len(pieces) < depth:
             useful = parent.offers & child.want if plain else self.useful(parent, child)
@@ -78,7 +79,7 @@ class Choice:
         roster, child = self.roster, lease.child
         if child.held > 2 * roster.held_sum / max(1, len(roster.peers)) + 8:
             return
-        while len(lease.pieces) < depth:
+        while len(lease.pieces) < depth and self._seed_may_enter(child):
             fresh = roster.seed.have & child.want & roster.rarity.buckets[0]
             if not fresh:
                 return
@@ -101,36 +102,61 @@ class Choice:
             return True
         if parent.slow and len(child.fetching) > 1 and self.too_slow(parent, child):
             return True
-        zones = roster.zones
-        if not zones.aware or parent.zone is not child.zone or not zones.hungry.items:
+        if not roster.zones.aware:
             return False
-        hungry = zones.pick_hungry(1, roster.rng)[0]
+        hungry = roster.zones.hungry_for(lease, roster.rng)
+        if hungry is None or not hungry.needy.items:
+            return False
         _, one_copy, few, several, *_ = roster.rarity.buckets
-        rare = one_copy | few | several
-        return hungry is not parent.zone and bool(hungry.needy) and bool(parent.offers & ~hungry.has & rare)
+        return bool(parent.offers & ~hungry.has & (one_copy | few | several))
 
     # -- what fits ------------------------------------------------------------------------------------------------------
 
     def useful(self, parent: Peer, child: Peer, *, relaxed: bool = False) -> int:
-        """Bitmap of what the parent may give the child; across zones only what the child's zone has not got yet."""
+        """Bitmap of what the parent may give the child; into a zone only what nobody there has or is promised."""
         roster = self.roster
         pieces = parent.offers & child.want
         if not pieces or (child.avoids and child.avoids_now(parent, roster.now)):
             return 0
-        if not roster.zones.aware or relaxed or parent.zone is child.zone:
+        if parent.zones is child.zones:
             return pieces
-        if child.slow or child.zone.entering >= self._zone_leases():
+        zone = entered(parent, child)
+        if zone is None:
+            return pieces
+        if roster.zones.budget is not None and not self._may_enter(zone, child, relaxed=relaxed):
+            return 0
+        if relaxed:
+            return pieces
+        if child.slow:
             return 0
         if roster.behind(child) <= 2 * roster.behind_from:
-            pieces &= ~child.zone.has
+            pieces &= ~zone.has
         return pieces
 
-    def _zone_leases(self) -> float:
-        """How many leases may lead into one zone at once."""
-        if not self.zone_rate:
-            return float("inf")
-        links = self.roster.links
-        return max(2.0, _ZONE_LINK_SHARE * self.zone_rate * self.roster.usual_slots / links.nominal)
+    def _may_enter(self, zone: Zone, child: Peer, *, relaxed: bool) -> bool:
+        """Whether the budgets of the zone, and of the child's narrower ones, allow more, and their links another lease."""
+        roster = self.roster
+        budget = roster.zones.budget
+        assert budget is not None
+        most = max(2.0, _ZONE_LINK_SHARE * budget.rate * roster.usual_slots / roster.links.nominal)
+        for each in child.zones:
+            if budget.left(each.name, roster.now) <= 0 or (each.entering >= most and not relaxed):
+                return False
+            if each is zone:
+                break
+        return True
+
+    def may_have_from_seed(self, child: Peer) -> bool:
+        """Whether the child may have something of the seed: it has not failed it lately, and its zones' budgets allow it."""
+        roster = self.roster
+        if child.avoids and child.avoids_now(roster.seed, roster.now):
+            return False
+        return not child.zones or self._seed_may_enter(child)
+
+    def _seed_may_enter(self, child: Peer) -> bool:
+        """Whether the budgets of all zones of the child allow more."""
+        budget, now = self.roster.zones.budget, self.roster.now
+        return budget is None or all(budget.left(zone.name, now) > 0 for zone in child.zones)
 
     def too_slow(self, parent: Peer, child: Peer) -> bool:
         """Whether a slow parent would be this child's last: it holds one of its last pieces, or holds it further back."""
@@ -174,13 +200,17 @@ class Choice:
         self.grant(found[0], child, found[1])
         return True
 
-    def _parents_for(self, child: Peer) -> tuple[IdSet[Peer], ...]:
+    def _parents_for(self, child: Peer) -> Sequence[IdSet[Peer]]:
+        """Where to look for a parent: from the nearest zone outwards, but right around a hungry zone before in it."""
         roster = self.roster
-        if not roster.zones.aware:
+        if not child.zones:
             return (roster.free,)
-        if child.zone in roster.zones.hungry:
-            return (roster.free, child.zone.free)
-        return (child.zone.free, roster.free)
+        is_hungry = roster.zones.is_hungry
+        pools = [zone.free for zone in child.zones]
+        ordered = [pools[0]]
+        for zone, outside in zip(child.zones, [*pools[1:], roster.free], strict=True):
+            ordered.insert(0 if is_hungry(zone) else len(ordered), outside)
+        return ordered
 
     def _best_parent(self, child: Peer, parents: list[Peer], *, relaxed: bool = False) -> tuple[Peer, int] | None:
         """The parent with the rarest useful piece, and among those the least busy one."""
@@ -218,8 +248,8 @@ class Choice:
             return [roster.empty, roster.needy]
         if not roster.zones.aware:
             return [roster.needy]
-        hungry = [zone.needy for zone in roster.zones.pick_hungry(3, roster.rng) if zone is not parent.zone]
-        return [*hungry, parent.zone.needy, roster.needy]
+        hungry = [zone.needy for zone in roster.zones.pick_hungry(parent, roster.rng)]
+        return [*hungry, *(zone.needy for zone in parent.zones), roster.needy]
 
     def _best_child(self, parent: Peer, children: list[Peer]) -> tuple[Peer, int] | None:
         """The child that lacks the rarest piece, has least and is fed by few; a rare piece goes to a good uploader."""
@@ -267,12 +297,12 @@ class Choice:
 
     def _best_uploader(self, children: list[Peer], bit: int) -> Peer | None:
         roster = self.roster
-        usual, now, seed = roster.usual_slots, roster.now, roster.seed
+        usual = roster.usual_slots
         best, found = _WORST, None
         for child in children:
             if not child.want & bit or child.seed_leases:
                 continue
-            if child.avoids and child.avoids_now(seed, now):
+            if (child.avoids or child.zones) and not self.may_have_from_seed(child):
                 continue
             known = child.held + child.promised
             score = 20 * (1 - child.goodness) + 2 * len(child.fetching) / usual
@@ -312,7 +342,7 @@ class Choice:
         pieces = seed.have & child.want
         if not pieces or child.seed_leases or len(seed.serving) >= seed.slots:
             return False
-        if child.avoids and child.avoids_now(seed, roster.now):
+        if not self.may_have_from_seed(child):
             return False
         self.grant(seed, child, roster.rarity.rarest(pieces, self._random())[1])
         return True

@@ -58,7 +58,7 @@ class Links:
         #: Peers of whom something else is derived now: they need `sync`. Whoever does that clears the list.
         self.changed: list[Peer] = []
         self._rng = rng
-        self._piece_length = max(1, piece_length)
+        self.piece_length = max(1, piece_length)
         self._seen: deque[float] = deque(maxlen=_SAMPLES)
         self._until_median = _FIRST_SAMPLES
         self.lease_pieces = settings.lease_pieces
@@ -73,7 +73,7 @@ class Links:
     @property
     def piece_s(self) -> float:
         """Seconds that a usual uplink takes for one piece, with nothing else to do."""
-        return self._piece_length / self.nominal
+        return self.piece_length / self.nominal
 
     def enter(self, peer: Peer, upload_rate: float | None) -> None:
         """A peer joins. `upload_rate`: bytes per second that it may upload at most; None: nothing is known."""
@@ -149,7 +149,7 @@ class Links:
         That bounds the parent's uplink from above, long before a report tells. Returns whether it is known to be slow now.
         """
         parent = lease.parent
-        most = self._piece_length / age_s * max(lease.shared_by, len(parent.serving))
+        most = self.piece_length / age_s * max(lease.shared_by, len(parent.serving))
         if most < (self.nominal if parent.uplink is None else parent.uplink):
             self._replace(parent, most)
         return parent.slow
@@ -230,7 +230,7 @@ class Links:
     def _set_nominal(self, rate: float) -> None:
         self.nominal = rate
         settings = self.settings
-        lasting = settings.lease_s * rate / self.usual_slots / self._piece_length if self.learned else 0.0
+        lasting = settings.lease_s * rate / self.usual_slots / self.piece_length if self.learned else 0.0
         self.lease_pieces = min(settings.max_lease_pieces, max(settings.lease_pieces, 1 + int(lasting)))
         # Refilled when half is used up: a longer lease is topped up by several pieces in one message.
         self.refill_at = self.lease_pieces // 2

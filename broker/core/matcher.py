@@ -17,6 +17,7 @@ from broker.core.matcher_settings import LinkSettings, MatcherSettings
 from broker.core.patience import Patience
 from broker.core.roster import SEED, Assignment, Roster
 from broker.core.swarm import Lease, Peer
+from broker.core.zone_budget import ZoneBudget
 
 __all__ = ["SEED", "Assignment", "LinkSettings", "Matcher", "MatcherSettings"]
 
@@ -40,8 +41,9 @@ class Matcher:
     """Who fetches which piece from whom, for one content.
 
     `piece_length` in bytes; `nominal_rate` a first guess of what a peer uploads, in bytes per second, until reports tell;
-    `lease_numbers` yields a number for each lease. `now` is any clock in seconds that never goes back. Events about
-    peers, leases or pieces that are not known (any more) are ignored: reports are always a little late.
+    `lease_numbers` yields a number for each lease; `budget`, if there is one, is for what enters each zone by all tasks.
+    `now` is any clock in seconds that never goes back. Events about peers, leases or pieces that are not known (any more)
+    are ignored: reports are always a little late.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Matcher:
         nominal_rate: float,
         lease_numbers: Iterator[int],
         settings: MatcherSettings = DEFAULTS,
+        budget: ZoneBudget | None = None,
     ) -> None:
         if pieces < 1:
             raise ValueError(f"a content of {pieces} pieces")
@@ -65,8 +68,9 @@ class Matcher:
             lease_numbers=lease_numbers,
             cut_through=settings.cut_through,
             settle_s=settings.settle_s,
+            budget=budget,
         )
-        self._choice = Choice(self._roster, zone_rate=settings.zone_rate)
+        self._choice = Choice(self._roster)
         self._patience = Patience(self._choice, settings)
         self._turn = 0
         self._ticked_at = 0.0
@@ -117,6 +121,8 @@ class Matcher:
     ) -> None:
         """A peer is in the swarm and has these pieces (bitmap, bit p is piece p). Without `wants` it only serves.
 
+        `zone`: where it is, `a/b/c` from the widest to the narrowest; peers of no zone are near each other.
+
         A second join replaces what was known: its leases have failed, its pieces are those in `have`. What was learned
         about its uplink stays. Raises ValueError for bits outside of the content, or for the seed's id.
         """
@@ -125,7 +131,7 @@ class Matcher:
             raise ValueError(f"peer {peer!r} with pieces outside of {roster.pieces}")
         self._begin(now)
         touched: dict[Peer, None] = {}
-        fresh = Peer(peer, wants=wants, zone_name=zone)
+        fresh = Peer(peer, wants=wants, location=zone)
         known = roster.peers.get(peer)
         if known is not None:
             touched = dict.fromkeys(roster.leave(known))

@@ -51,6 +51,3 @@ class MatcherSettings:
 
     retry_s: float = 0.05
     """The same after a failure that nobody is to blame for."""
-
-    zone_rate: float = 0.0
-    """Bytes per second that a zone's link lets in; 0: not known."""

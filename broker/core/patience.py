@@ -88,7 +88,7 @@ class Patience:
         for child in roster.incomplete.sample(2 * SAMPLE, roster.rng):
             if child.slow or child.seed_leases or not child.want & bit or len(child.fetching) > roster.usual_slots:
                 continue
-            if child.avoids and child.avoids_now(roster.seed, roster.now):
+            if not choice.may_have_from_seed(child):
                 continue
             choice.repeats_owed += 1
             choice.grant(roster.seed, child, piece)

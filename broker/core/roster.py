@@ -12,6 +12,7 @@ from broker.core.idset import IdSet, Rng
 from broker.core.links import Links
 from broker.core.rarity import Rarity
 from broker.core.swarm import Lease, Peer
+from broker.core.zone_budget import ZoneBudget
 from broker.core.zones import Zones
 
 _new: Final = tuple.__new__
@@ -39,7 +40,15 @@ class Roster:
     """Peers, leases and pieces of one swarm."""
 
     def __init__(
-        self, pieces: int, links: Links, *, rng: Rng, lease_numbers: Iterator[int], cut_through: bool, settle_s: float
+        self,
+        pieces: int,
+        links: Links,
+        *,
+        rng: Rng,
+        lease_numbers: Iterator[int],
+        cut_through: bool,
+        settle_s: float,
+        budget: ZoneBudget | None = None,
     ) -> None:
         self.pieces = pieces
         self.full = (1 << pieces) - 1
@@ -65,7 +74,7 @@ class Roster:
         #: Children that have and were promised nothing; and all that have pieces to be promised. Always exact.
         self.empty: IdSet[Peer] = IdSet()
         self.incomplete: IdSet[Peer] = IdSet()
-        self.zones = Zones(pieces, wanted_entering=(3 * links.usual_slots + 1) // 2)
+        self.zones = Zones(pieces, (3 * links.usual_slots + 1) // 2, free=self.free, needy=self.needy, budget=budget)
         self.progress_sum = 0.0
         self.progress_count = 0
         self.held_sum = 0
@@ -125,10 +134,7 @@ class Roster:
             peer.offset = self.progress_sum / self.progress_count - peer.held if self.progress_count else 0.0
             self.progress_sum += peer.held + peer.offset
             self.progress_count += 1
-        if self.zones.enter(peer):
-            self.zones.rebuild()
-            for each in self.peers.values():
-                self.sync(each)
+        self.zones.enter(peer)
         self.sync(peer)
 
     def leave(self, peer: Peer) -> list[Peer]:
@@ -163,8 +169,8 @@ class Roster:
             # Nobody had promised it: it came by another way.
             child.want &= ~bit
             self.rarity.add(piece)
-            if self.zones.aware:
-                self.zones.gain(child.zone, bit)
+            if child.zones:
+                self.zones.gain(child, bit)
         if child.wants:
             self.progress_sum += 1.0
         if child.held == self.pieces:
@@ -200,9 +206,14 @@ class Roster:
             self.incomplete.put(peer, want != 0)
         if (peer in self.empty.places) != (want == self.full):
             self.empty.put(peer, want == self.full)
-        if self.zones.aware:
-            peer.zone.free.put(peer, free)
-            peer.zone.needy.put(peer, needy)
+        zones = peer.zones
+        if zones:
+            if (peer in zones[0].free.places) != free:
+                for zone in zones:
+                    zone.free.put(peer, free)
+            if (peer in zones[0].needy.places) != needy:
+                for zone in zones:
+                    zone.needy.put(peer, needy)
 
     # -- leases ---------------------------------------------------------------------------------------------------------
 
@@ -216,7 +227,7 @@ class Roster:
         lease.shared_by = len(parent.serving)
         if parent.is_seed:
             child.seed_leases += 1
-        if self.zones.aware:
+        if child.zones:
             self.zones.opened(lease)
         return lease
 
@@ -233,7 +244,7 @@ class Roster:
         else:
             child.fetching_weight = 0.0
             child.idle_since = self.now
-        if self.zones.aware:
+        if child.zones:
             self.zones.closed(lease)
 
     def promise(self, lease: Lease, piece: int) -> None:
@@ -254,8 +265,10 @@ class Roster:
                 self.injected.append((self.now, piece))
         elif not parent.have & bit:
             lease.following |= bit
-        if self.zones.aware:
-            self.zones.gain(child.zone, bit)
+        if child.zones:
+            self.zones.gain(child, bit)
+            if self.zones.budget is not None:
+                self.zones.spend(lease, self.links.piece_length, self.now)
         if len(lease.pieces) == 1:
             if not self.starting:
                 self.look_at = min(self.look_at, self.now + self.settle_s)
@@ -332,14 +345,16 @@ class Roster:
             lease.following &= ~bit
             child.promised -= 1
             self.undone = True
+            if child.zones and self.zones.budget is not None:
+                self.zones.spend(lease, -self.links.piece_length, self.now)
             if lease.parent.is_seed:
                 self.seed_sent -= 1
             if not child.have & bit:
                 child.want |= bit
                 child.offers &= ~bit
                 self.rarity.remove(piece)
-                if self.zones.aware:
-                    self.zones.lose(child.zone, piece)
+                if child.zones:
+                    self.zones.lose(child, piece)
                 broken += [(other, piece) for other in child.serving if other.following & bit]
             if not lease.pieces:
                 self.close_lease(lease)

@@ -6,20 +6,33 @@ from broker.core.idset import IdSet
 
 
 class Zone:
-    """The peers of one location."""
+    """The peers of one location, at one level: a data centre, a row in it, or a rack in that."""
 
-    __slots__ = ("entering", "free", "has", "members", "name", "needy")
+    __slots__ = ("below", "entering", "free", "has", "hungry", "members", "name", "needy", "tracked", "wider", "zones")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, wider: "Zone | None" = None) -> None:
         self.name = name
+        #: The zone around it, and the ones right in it by their names. The widest one has everybody in it.
+        self.wider = wider
+        self.below: dict[str, Zone] = {}
         self.members: IdSet[Peer] = IdSet()
-        #: Of those: parents with a free slot, children with room for a lease.
+        #: Whether the rest is kept: zones.py says when it is worth it.
+        self.tracked = False
+        #: What a peer that is here and in no narrower zone is in: tracked zones, the narrowest first. Peers of one narrowest
+        #: zone have the same tuple: whether two are near each other is one comparison.
+        self.zones: tuple[Zone, ...] = wider.zones if wider is not None else ()
+        #: Of the members: parents with a free slot, children with room for a lease.
         self.free: IdSet[Peer] = IdSet()
         self.needy: IdSet[Peer] = IdSet()
         #: Bitmap of the pieces that are here or promised to somebody here.
         self.has = 0
         #: Leases that lead into the zone.
         self.entering = 0
+        #: Tracked zones right inside this one that lack pieces and into which too few leases lead.
+        self.hungry: IdSet[Zone] = IdSet()
+
+    def __repr__(self) -> str:
+        return f"Zone({self.name!r}, {len(self.members)} members)"
 
 
 class Peer:
@@ -36,6 +49,7 @@ class Peer:
         "idle_since",
         "inbound_peak",
         "is_seed",
+        "location",
         "name",
         "offers",
         "offset",
@@ -51,16 +65,18 @@ class Peer:
         "wants",
         "weight",
         "zone",
-        "zone_name",
+        "zones",
     )
     NOWHERE: ClassVar[Zone] = Zone("")
 
-    def __init__(self, name: str, *, wants: bool = True, zone_name: str = "", is_seed: bool = False) -> None:
+    def __init__(self, name: str, *, wants: bool = True, location: str = "", is_seed: bool = False) -> None:
         self.name = name
         self.wants = wants
         self.is_seed = is_seed
-        self.zone_name = zone_name
+        #: `a/b/c` from the widest to the narrowest; the zone of that name; the tracked ones that it is in, narrowest first.
+        self.location = location
         self.zone = self.NOWHERE
+        self.zones: tuple[Zone, ...] = ()
         #: Verified here. `offers`: those, and the ones arriving right now, which are passed on block by block.
         self.have = 0
         self.offers = 0

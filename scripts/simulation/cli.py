@@ -4,7 +4,9 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
+from math import prod
 
+from broker.core.zones import LEVELS
 from scripts.simulation.scenario import FLASH_S, Scenario
 from scripts.simulation.swarm import Outcome, simulate
 from wire.pieces import PieceLayout, layout_for
@@ -60,6 +62,19 @@ def share(text: str) -> float:
     return found
 
 
+def zones(text: str) -> tuple[int, ...]:
+    """`12`: zones; `3x4`: 3 zones of 4 narrower ones each, in up to LEVELS levels; `0`: none."""
+    try:
+        found = tuple(int(each) for each in text.split("x"))
+    except ValueError:
+        found = (-1,)
+    if found == (0,):
+        return ()
+    if min(found) < 1 or len(found) > LEVELS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of zones: 12, or 3x4 with up to {LEVELS} levels")
+    return found
+
+
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
@@ -75,8 +90,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--source-rate", type=float, default=0.0, metavar="X", help="what the seed reads (0: it has everything)")
     made.add_argument("--slow", type=share, default=0.0, metavar="F", help="share of the peers that upload 10 times slower")
     made.add_argument("--deaths", type=share, default=0.0, metavar="F", help="share of the peers that die on the way")
-    made.add_argument("--zones", type=int, default=0, metavar="K")
+    made.add_argument("--zones", type=zones, default=(), metavar="K|KxL", help="K zones, or K zones of L narrower ones each")
     made.add_argument("--zone-link", type=float, default=0.0, metavar="X", help="a zone's link in peers' links (0: not narrow)")
+    made.add_argument("--zones-unknown", action="store_true", help="nobody tells the supernode of the zones")
     made.add_argument("--arrivals", type=arrivals, default=FLASH_S, metavar="flash|SECONDS")
     made.add_argument(
         "--control-delay", type=float, default=2.0, metavar="MS", help="of a message to or from the supernode, one way (2)"
@@ -92,8 +108,8 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
     """The scenario that the options mean. Raises ValueError for what cannot be."""
     if options.peers < 1 or options.seed_rate <= 0 or options.peer_rate <= 0 or options.source_rate < 0:
         raise ValueError("peers and rates must be above 0")
-    if not 0 <= options.zones <= options.peers or options.zone_link < 0:
-        raise ValueError("zones: from 0 to the number of peers, with a link of at least 0")
+    if not 1 <= prod(options.zones) <= options.peers or options.zone_link < 0:
+        raise ValueError("zones: no more than peers, with a link of at least 0")
     if not (0 <= options.control_delay <= _LONGEST_MS and 0 <= options.data_delay <= _LONGEST_MS):
         raise ValueError(f"delays: from 0 to {_LONGEST_MS:.0f} ms")
     layout = layout_for(options.size)
@@ -111,6 +127,7 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
         deaths=options.deaths,
         zones=options.zones,
         zone_link_x=options.zone_link,
+        told_zones=not options.zones_unknown,
         arrivals_s=options.arrivals,
         control_s=options.control_delay / 1e3,
         data_s=options.data_delay / 1e3,
@@ -131,7 +148,8 @@ def report(outcome: Outcome) -> str:
             f"  read from the source  {outcome.source_egress:.3f} x the content",
             f"  sent by the seed      {outcome.seed_egress:.3f} x the content",
             f"  bytes from peers      {100 * outcome.peer_share:.1f} %",
-            f"  bytes across zones    {100 * outcome.cross_zone_share:.1f} %",
+            f"  bytes across zones    {100 * outcome.cross_zone_share:.1f} %"
+            + "".join(f", level {level}: {100 * each:.1f} %" for level, each in enumerate(outcome.cross_level_shares, 1)),
             f"  control messages      {outcome.messages_per_piece:.2f} per piece ({outcome.pieces_per_report} pieces per report)",
             f"  supernode busy        {100 * outcome.broker_load:.0f} %",
             f"  CPU per assignment    {outcome.assign_us:.1f} us",

@@ -32,9 +32,12 @@ class Transfer(Flow):
 
 
 class Zone:
-    """A zone's link to the others, each way."""
+    """A zone's link to what is around it, each way."""
 
-    def __init__(self, rate: float) -> None:
+    __slots__ = ("down", "name", "up")
+
+    def __init__(self, name: str, rate: float) -> None:
+        self.name = name
         self.up = Link(rate)
         self.down = Link(rate)
 
@@ -56,16 +59,15 @@ class Host:
         "queues",
         "up",
         "waiting",
-        "zone",
-        "zone_name",
+        "zones",
     )
 
     def __init__(self, name: str, up: float, down: float) -> None:
         self.name = name
         self.up = Link(up)
         self.down = Link(down)
-        self.zone: Zone | None = None
-        self.zone_name = ""
+        #: Those that it is in, the widest first.
+        self.zones: tuple[Zone, ...] = ()
         self.have = 0
         self.held = 0
         self.alive = True
@@ -81,10 +83,23 @@ class Host:
         self.done_at: float | None = None
 
 
+def common_zones(parent: Host, child: Host) -> int:
+    """How many levels of zones, the widest first, both are in."""
+    common = 0
+    for here, there in zip(parent.zones, child.zones, strict=False):
+        if here is not there:
+            break
+        common += 1
+    return common
+
+
 def _links(parent: Host, child: Host) -> tuple[Link, ...]:
-    if parent.zone is child.zone or parent.zone is None or child.zone is None:
+    """The seed is near every zone: its own link is what it has."""
+    if parent.zones is child.zones or not parent.zones or not child.zones:
         return (parent.up, child.down)
-    return (parent.up, child.down, parent.zone.up, child.zone.down)
+    common = common_zones(parent, child)
+    ups, downs = parent.zones[common:], child.zones[common:]
+    return (parent.up, child.down, *(zone.up for zone in ups), *(zone.down for zone in downs))
 
 
 class DataPlane:

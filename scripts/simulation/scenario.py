@@ -34,9 +34,14 @@ class Scenario:
     detect_s: float = 0.25
     """How long until the supernode knows of a death."""
 
-    zones: int = 0
+    zones: tuple[int, ...] = ()
+    """How many zones, and how many in each of those, and so on: (3, 4) is 3 data centres of 4 racks."""
+
     zone_link_x: float = 0.0
-    """What a zone's link carries, each way; 0: as much as its peers send."""
+    """What the link of a zone of any level carries, each way; 0: as much as its peers send."""
+
+    told_zones: bool = True
+    """Whether the supernode knows who is where."""
 
     arrivals_s: float = FLASH_S
     control_s: float = 0.002

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from time import process_time
 
 from broker.core.matcher import SEED, LinkSettings, Matcher, MatcherSettings
-from scripts.simulation.hosts import DataPlane, Host, Transfer, Zone
+from broker.core.zone_budget import ZoneBudget
+from scripts.simulation.hosts import DataPlane, Host, Transfer, Zone, common_zones
 from scripts.simulation.network import Network
 from scripts.simulation.scenario import FLASH_S, Scenario
 
@@ -41,6 +42,9 @@ class Outcome:
     seed_egress: float
     peer_share: float
     cross_zone_share: float
+    """Of any zone, the narrowest ones among them."""
+    cross_level_shares: tuple[float, ...]
+    """Of zones of each level, the widest first."""
     messages_per_piece: float
     broker_load: float
     assign_us: float
@@ -69,6 +73,8 @@ class Run:
         self.ideal_s = scenario.ideal_s([peer.up.capacity for peer in self.peers])
         self.left = len(self.peers)
         self.bytes_of: dict[str, int] = defaultdict(int)
+        #: Bytes that entered a zone of each level, the widest first.
+        self.crossed = [0] * len(scenario.zones)
         self.source_pieces = 0
         self.messages = 0
         self.busy_until = 0.0
@@ -83,7 +89,6 @@ class Run:
         settings = MatcherSettings(
             links=LinkSettings(lease_pieces=2 if per_report == 1 else per_report + 1),
             cut_through=scenario.cut_through,
-            zone_rate=scenario.zone_link_x * scenario.peer_rate,
         )
         return Matcher(
             self.pieces,
@@ -92,23 +97,36 @@ class Run:
             nominal_rate=_GUESSED_RATE,
             lease_numbers=itertools.count(1),
             settings=settings,
+            budget=ZoneBudget(rate) if (rate := scenario.zone_link_x * scenario.peer_rate) else None,
         )
 
     def _make_peers(self) -> list[Host]:
         scenario, rng, peers = self.scenario, self.rng, []
-        size = ceil(scenario.peers / scenario.zones) if scenario.zones else 0
-        zone_rate = scenario.zone_link_x or float(size)
-        zones = [Zone(zone_rate * scenario.peer_rate) for _ in range(scenario.zones)]
+        zones = self._make_zones()
         slow = set(rng.sample(range(scenario.peers), round(scenario.slow * scenario.peers)))
         for number in range(scenario.peers):
             up = scenario.peer_rate * (1 + scenario.spread * (2 * rng.random() - 1)) / (10 if number in slow else 1)
             peer = Host(f"peer-{number}", up, scenario.peer_rate)
             if zones:
-                peer.zone = zones[number % len(zones)]
-                peer.zone_name = f"zone-{number % len(zones)}"
+                peer.zones = zones[number % len(zones)]
             self.hosts[peer.name] = peer
             peers.append(peer)
         return peers
+
+    def _make_zones(self) -> list[tuple[Zone, ...]]:
+        """The narrowest zones, each with those around it before it."""
+        scenario = self.scenario
+        found: list[tuple[Zone, ...]] = [()] if scenario.zones else []
+        for level in range(len(scenario.zones)):
+            size = ceil(scenario.peers / prod(scenario.zones[: level + 1]))
+            rate = (scenario.zone_link_x or float(size)) * scenario.peer_rate
+            made = []
+            for number in range(scenario.zones[level]):
+                for around in found:
+                    name = f"{around[-1].name}/" if around else ""
+                    made.append((*around, Zone(f"{name}zone-{number}", rate)))
+            found = made
+        return found
 
     # -- the run --------------------------------------------------------------------------------------------------------
 
@@ -132,7 +150,8 @@ class Run:
         own = scenario.arrivals_s > FLASH_S
         times = [peer.done_at - own * peer.joined_at for peer in self.peers if peer.done_at is not None]
         length = max(1, scenario.layout.length)
-        delivered = max(1, sum(self.bytes_of.values()) - self.bytes_of["cross"])
+        delivered = max(1, sum(self.bytes_of.values()))
+        crossed = tuple(round(each / delivered, 4) for each in self.crossed)
         arrivals = max(1, sum(peer.held for peer in self.peers))
         return Outcome(
             ok=self.left == 0,
@@ -146,7 +165,8 @@ class Run:
             source_egress=round(self.source_pieces / self.pieces, 4),
             seed_egress=round(self.bytes_of["seed"] / length, 4),
             peer_share=round(self.bytes_of["peer"] / delivered, 4),
-            cross_zone_share=round(self.bytes_of["cross"] / delivered, 4),
+            cross_zone_share=crossed[-1] if crossed else 0.0,
+            cross_level_shares=crossed,
             messages_per_piece=round(self.messages / arrivals, 4),
             broker_load=round(self.busy_s / max(1e-9, network.now), 4),
             assign_us=self._assign_us(),
@@ -231,7 +251,8 @@ class Run:
     def _joins(self, peer: Host) -> None:
         peer.joined_at = self.network.now
         if peer.alive:
-            self._send("join", peer.name, zone=peer.zone_name)
+            told = peer.zones[-1].name if peer.zones and self.scenario.told_zones else ""
+            self._send("join", peer.name, zone=told)
 
     def _dies(self, peer: Host) -> None:
         if peer.done_at is None:
@@ -251,8 +272,8 @@ class Run:
         child, parent, scenario = transfer.child, transfer.parent, self.scenario
         if rate:
             self.bytes_of["seed" if parent is self.seed else "peer"] += transfer.size
-            if child.zone is not None and parent.zone is not child.zone:
-                self.bytes_of["cross"] += transfer.size
+            for level in range(common_zones(parent, child), len(child.zones)):
+                self.crossed[level] += transfer.size
         child.batch.append((transfer.lease, transfer.piece, rate))
         if child.held == self.pieces and child.done_at is None:
             child.done_at = self.network.now

@@ -8,7 +8,7 @@ from scripts.simulation.cli import main, parser, scenario_of
 
 KEYS = {
     "ok", "peers", "pieces", "makespan_over_tmin", "mean_over_tmin", "source_egress", "seed_egress", "messages_per_piece",
-    "assign_us", "cross_zone_share",
+    "assign_us", "cross_zone_share", "cross_level_shares",
 }  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def test_options_mean_what_they_say() -> None:
     scenario = scenario_of(options)
     assert (scenario.peers, scenario.layout.piece_count, scenario.layout.block_length) == (7, 128, 65536)
     assert (scenario.seed_x, scenario.source_x, scenario.slow, scenario.deaths) == (2.0, 1.0, 0.2, 0.01)
-    assert (scenario.zones, scenario.zone_link_x, scenario.arrivals_s, scenario.random_seed) == (3, 4.0, 30.0, 9)
+    assert (scenario.zones, scenario.zone_link_x, scenario.arrivals_s, scenario.random_seed) == ((3,), 4.0, 30.0, 9)
     assert (scenario.peer_rate, scenario.control_s, scenario.data_s) == (125e6, 0.04, 0.025)
 
 
@@ -53,6 +53,10 @@ def test_the_layout_is_the_supernodes_unless_one_is_given() -> None:
         ["--arrivals", "soon"],
         ["--seed-rate", "0"],
         ["--zones", "9", "--peers", "3"],
+        ["--zones", "3x4", "--peers", "11"],
+        ["--zones", "3x"],
+        ["--zones", "2x0"],
+        ["--zones", "2x2x2x2x2"],
         ["--piece", "3", "--block", "2"],
         ["--piece", "32M"],
         ["--control-delay", "-1"],

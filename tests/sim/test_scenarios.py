@@ -66,14 +66,51 @@ def test_deaths_cost_little() -> None:
 
 
 def test_zones_keep_their_bytes_at_home() -> None:
-    outcome = run(small(peers=60, zones=3))
+    outcome = run(small(peers=60, zones=(3,)))
     crossings = outcome.cross_zone_share * 60 - (outcome.seed_egress - 1)
     assert crossings <= 1.3 * 3, "of the content's bytes; each zone takes them in once, what the seed repeats aside"
 
 
 def test_narrow_links_between_zones_do_little_harm() -> None:
-    outcome = run(small(peers=60, zones=3, zone_link_x=4.0))
+    outcome = run(small(peers=60, zones=(3,), zone_link_x=4.0))
     assert outcome.makespan_over_tmin <= 1.2
+
+
+def test_three_hundredths_at_most_cross_between_racks_of_forty_and_their_narrow_links_do_no_harm() -> None:
+    """Issue 3's target, with data centres of two racks each: 1/40 is the least that can enter racks, 1/80 data centres."""
+    outcome = run(small(peers=160, zones=(2, 2), zone_link_x=10.0, layout=layout_for(64 * MIB)))
+    by_centre, by_rack = outcome.cross_level_shares
+    assert 1 / 40 <= by_rack <= 0.03
+    assert 1 / 80 <= by_centre <= 0.018
+    assert outcome.cross_zone_share == by_rack
+    assert outcome.makespan_over_tmin <= 1.11
+
+
+def test_where_nobody_is_told_of_the_racks_most_bytes_cross_them() -> None:
+    outcome = run(small(zones=(2, 2), told_zones=False))
+    by_half, by_quarter = outcome.cross_level_shares
+    assert 0.4 <= by_half <= 0.7
+    assert 0.65 <= by_quarter <= 0.9
+
+
+@pytest.mark.parametrize("slow", [0.0, 0.2])
+def test_a_rack_for_every_peer_is_no_rack_at_all(slow: float) -> None:
+    racks = small(slow=slow, zones=(40,))
+    told, untold = run(racks), run(replace(racks, told_zones=False))
+    assert replace(told, assign_us=0.0) == replace(untold, assign_us=0.0), "the same decisions as without any location"
+    assert told.cross_zone_share == 1.0
+
+
+def test_racks_of_two_in_data_centres() -> None:
+    outcome = run(small(zones=(2, 10)))
+    assert outcome.makespan_over_tmin <= 1.18
+    assert outcome.cross_level_shares[0] <= 0.12
+
+
+def test_what_enters_a_zone_stays_within_its_budget() -> None:
+    """Links of 1.2 times a peer's: whatever enters a zone beyond its budget would queue there and hold everybody up."""
+    outcome = run(small(peers=60, zones=(3,), zone_link_x=1.2))
+    assert outcome.makespan_over_tmin <= 1.18
 
 
 def test_who_comes_later_is_served_as_fast() -> None:

@@ -10,6 +10,7 @@ from broker.core.links import Links
 from broker.core.matcher_settings import LinkSettings
 from broker.core.roster import Roster
 from broker.core.swarm import Peer
+from broker.core.zone_budget import ZoneBudget
 
 PIECES = 100
 
@@ -17,12 +18,13 @@ PIECES = 100
 def choice(*, zone_rate: float = 0.0) -> Choice:
     rng = random.Random(1)
     links = Links(1e6, PIECES, 1000, LinkSettings(), rng)
-    roster = Roster(PIECES, links, rng=rng, lease_numbers=itertools.count(1), cut_through=True, settle_s=0.01)
-    return Choice(roster, zone_rate=zone_rate)
+    budget = ZoneBudget(zone_rate) if zone_rate else None
+    numbers = itertools.count(1)
+    return Choice(Roster(PIECES, links, rng=rng, lease_numbers=numbers, cut_through=True, settle_s=0.01, budget=budget))
 
 
 def enter(of: Choice, name: str, have: int = 0, *, zone: str = "", rate: float | None = None) -> Peer:
-    made = Peer(name, zone_name=zone)
+    made = Peer(name, location=zone)
     of.roster.enter(made, have, rate)
     return made
 
@@ -131,7 +133,7 @@ def test_the_ration_of_repeats_ends_except_for_a_seed_that_is_much_of_the_swarm(
     assert not of.may_repeat(), "but never more than two fifths"
 
 
-def test_across_zones_goes_only_what_the_zone_has_not() -> None:
+def test_into_a_zone_goes_only_what_it_has_not() -> None:
     of = choice()
     far = enter(of, "far", bits(1, 2), zone="a")
     enter(of, "near", bits(1), zone="b")
@@ -140,13 +142,69 @@ def test_across_zones_goes_only_what_the_zone_has_not() -> None:
     assert of.useful(far, child, relaxed=True) == bits(1, 2)
 
 
+def test_between_two_racks_of_a_row_the_rack_counts_and_from_elsewhere_the_row() -> None:
+    of = choice()
+    far = enter(of, "far", bits(1, 2, 3), zone="other")
+    other_rack = enter(of, "other rack", bits(1, 2), zone="row/2")
+    enter(of, "near", bits(1), zone="row/1")
+    child = enter(of, "child", bits(9), zone="row/1")
+    assert of.useful(far, child) == bits(3), "somebody in the row has the others"
+    assert of.useful(other_rack, child) == bits(2), "somebody in the rack has 1"
+    assert of.useful(child, far) == bits(9), "alone where it is: nothing is kept from it"
+
+
+def test_a_child_that_is_behind_may_have_anything_from_anywhere() -> None:
+    of = choice()
+    far = enter(of, "far", bits(*range(50)), zone="a")
+    near = enter(of, "near", bits(*range(50)), zone="b")
+    child = enter(of, "child", zone="b")
+    assert not of.useful(far, child)
+    child.offset = 0.0
+    of.roster.progress_sum = float(near.held + far.held)
+    assert of.roster.behind(child) > 2 * of.roster.behind_from
+    assert of.useful(far, child) == bits(*range(50))
+
+
+def test_parents_are_looked_for_from_the_nearest_zone_outwards_and_right_around_a_hungry_one_first() -> None:
+    of = choice()
+    child = enter(of, "child", zone="a/1")
+    for number, zone in enumerate(["a/1", "a/2", "a/2", "b"]):
+        enter(of, f"other-{number}", zone=zone)
+    rack, dc = child.zones
+    rack.has = dc.has = of.roster.full
+    assert of._parents_for(child) == [rack.free, dc.free, of.roster.free]
+    rack.has = 0
+    assert of._parents_for(child) == [dc.free, rack.free, of.roster.free]
+    dc.has = 0
+    assert of._parents_for(child) == [of.roster.free, dc.free, rack.free]
+    rack.has = of.roster.full
+    assert of._parents_for(child) == [of.roster.free, rack.free, dc.free]
+
+
 def test_no_more_leases_enter_a_zone_than_its_link_carries() -> None:
     of = choice(zone_rate=1e6)
     far = enter(of, "far", of.roster.full, zone="a")
-    child = enter(of, "child", bits(9), zone="b")
+    child = enter(of, "child", bits(9), zone="b/1")
     assert of.useful(far, child)
-    child.zone.entering = 4
+    child.zones[0].entering = 4
     assert not of.useful(far, child)
+    assert of.useful(far, child, relaxed=True), "it has waited for long"
+
+
+def test_nothing_enters_a_zone_whose_budget_is_spent_not_even_from_the_seed() -> None:
+    of = choice(zone_rate=1e5)
+    far = enter(of, "far", of.roster.full, zone="a")
+    near, child = enter(of, "near", bits(9), zone="b/1"), enter(of, "child", bits(8), zone="b/1")
+    of.roster.seed.have = of.roster.seed.offers = of.roster.full
+    budget = of.roster.zones.budget
+    assert budget is not None
+    budget.spend("b", 2e5, 0.0)
+    assert not of.useful(far, child, relaxed=True)
+    assert not of.from_seed(child)
+    assert of.useful(near, child) == bits(9)
+    of.roster.now = 1.5
+    assert of.useful(far, child, relaxed=True)
+    assert of.from_seed(child)
 
 
 def test_a_parent_that_failed_the_child_lately_gives_it_nothing() -> None:

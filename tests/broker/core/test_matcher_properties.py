@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker.core.matcher import SEED, Matcher, MatcherSettings
+from broker.core.zone_budget import ZoneBudget
 
 PEERS = [f"p{number}" for number in range(6)]
-ZONES = ["", "a", "b"]
+ZONES = ["", "a", "a/1", "a/2", "b/1/x"]
 
 
 class MatcherMachine(RuleBasedStateMachine):
@@ -57,8 +58,13 @@ class MatcherMachine(RuleBasedStateMachine):
 
     # -- rules ----------------------------------------------------------------------------------------------------------
 
-    @initialize(pieces=st.sampled_from([1, 2, 5, 40]), seed=st.integers(0, 1000), cut_through=st.booleans())
-    def begin(self, pieces: int, seed: int, cut_through: bool) -> None:
+    @initialize(
+        pieces=st.sampled_from([1, 2, 5, 40]),
+        seed=st.integers(0, 1000),
+        cut_through=st.booleans(),
+        zone_rate=st.sampled_from([None, 2e3, 1e6]),
+    )
+    def begin(self, pieces: int, seed: int, cut_through: bool, zone_rate: float | None) -> None:
         self.pieces = pieces
         self.matcher = Matcher(
             pieces,
@@ -67,6 +73,7 @@ class MatcherMachine(RuleBasedStateMachine):
             nominal_rate=1e6,
             lease_numbers=itertools.count(1),
             settings=MatcherSettings(cut_through=cut_through),
+            budget=None if zone_rate is None else ZoneBudget(zone_rate),
         )
 
     @rule(

@@ -10,16 +10,18 @@ from broker.core.matcher_check import validate
 from broker.core.matcher_settings import LinkSettings
 from broker.core.roster import Roster
 from broker.core.swarm import Peer
+from broker.core.zone_budget import ZoneBudget
 
 
-def roster(pieces: int = 40) -> Roster:
+def roster(pieces: int = 40, *, budget: ZoneBudget | None = None) -> Roster:
     rng = random.Random(1)
     links = Links(1e6, pieces, 1000, LinkSettings(), rng)
-    return Roster(pieces, links, rng=rng, lease_numbers=itertools.count(1), cut_through=True, settle_s=0.01)
+    numbers = itertools.count(1)
+    return Roster(pieces, links, rng=rng, lease_numbers=numbers, cut_through=True, settle_s=0.01, budget=budget)
 
 
 def enter(of: Roster, name: str, have: int = 0, *, zone: str = "", wants: bool = True) -> Peer:
-    made = Peer(name, wants=wants, zone_name=zone)
+    made = Peer(name, wants=wants, location=zone)
     of.enter(made, have, None)
     return made
 
@@ -149,8 +151,21 @@ def test_a_second_zone_makes_zones_count() -> None:
     there = enter(of, "there", 0b10, zone="b")
     validate(of)
     assert (before, of.zones.aware) == (False, True)
-    assert of.zones.by_name["a"].has == 0b1
+    (zone,) = child.zones
+    assert zone.has == 0b1
     grant(of, there, child, 1)
     validate(of)
-    assert of.zones.by_name["a"].entering == 1
-    assert of.zones.by_name["a"].has == 0b11
+    assert zone.entering == 1
+    assert zone.has == 0b11
+
+
+def test_what_is_promised_into_a_zone_is_spent_and_given_back_when_it_does_not_come() -> None:
+    budget = ZoneBudget(10_000.0)
+    of = roster(budget=budget)
+    near, far, child = enter(of, "near", 0b1, zone="a"), enter(of, "far", 0b110, zone="b"), enter(of, "child", zone="a")
+    grant(of, near, child, 0)
+    lease = of.leases[grant(of, far, child, 1, 2)]
+    assert budget.left("a", of.now) == 8_000, "two pieces of 1000 bytes from far, none from near"
+    of.unpromise(lease, 2, {})
+    assert budget.left("a", of.now) == 9_000
+    assert budget.left("b", of.now) == 10_000
