@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed-bandwidth", type=rate, help="bytes per second that the seed sends; 0: not limited (default)")
     about = "the seed's link, of which others come first: 1gbit, 120MB, auto to learn it; 0: do not look (default)"
     add("--link-rate", type=checked(parse_link_rate, "link's rate"), help=about)
+    about = "bytes per second that may enter each zone, which peers' --location tells: 200MB; 0: not limited (default)"
+    add("--zone-rate", type=rate, help=about)
     add("--task-expire-time", type=duration, help="a task that nobody wants is forgotten after (default 3m)")
     add("-D", "--debug", type=switch, metavar="BOOL", help="log more")
     add("--json-log", type=switch, metavar="BOOL", help="log in JSON lines")

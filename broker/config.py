@@ -35,6 +35,9 @@ class SupernodeConfig:
     upload_rate: int = 0
     """Bytes per second that the seed may send to peers; 0: not limited."""
 
+    zone_rate: int = 0
+    """Bytes per second that may enter each zone (peers' `--location`); 0: not limited."""
+
     task_expire_s: float = 180.0
     """A task that nobody has or wants is forgotten after so long."""
 

@@ -32,6 +32,9 @@ class StateCollector(Collector):
         yield build
         yield from self._of_peers_and_tasks(state)
         yield from _of_bytes(state)
+        about = "Bytes that peers had from another zone, by the widest level at which the two differ (1 the widest)"
+        entered = {str(level): count for level, count in state.counters.entered_zones.items()}
+        yield _labelled("zone_bytes", about, "level", entered)
         yield from _of_leases(state)
         yield from _of_waiting(state)
         yield from self._of_messages()

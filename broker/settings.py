@@ -112,6 +112,12 @@ class BaseConfig:
         key="linkRate",
         syntax=parse_link_rate,
     )
+    zone_rate: str = setting(
+        "0B",
+        "bytes per second that may enter each zone, which peers' --location tells; 0: not limited",
+        key="zoneRate",
+        syntax=parse_rate,
+    )
     json_log: bool = setting(False, "log in JSON lines", key="jsonLog")
 
 
@@ -149,6 +155,7 @@ FLAG_KEYS: Final[Mapping[str, schema.Place]] = {
         "broker-port": "brokerPort",
         "seed-bandwidth": "seedBandwidth",
         "link-rate": "linkRate",
+        "zone-rate": "zoneRate",
         "json-log": "jsonLog",
     }.items()
 }
@@ -215,6 +222,7 @@ def _config(base: BaseConfig) -> SupernodeConfig:
         source_rate=_source_rate(base),
         upload_rate=parse_rate(base.seed_bandwidth),
         link_rate=base.link_rate,
+        zone_rate=parse_rate(base.zone_rate),
         task_expire_s=parse_duration(base.task_expire_time),
         debug=base.debug,
         json_log=base.json_log,

@@ -22,6 +22,7 @@ from broker.core.scheduler_settings import SchedulerSettings
 from broker.core.small_contents import SmallContents
 from broker.core.state import Claim, PeerRecord, State, TaskRecord
 from broker.core.telling import bits_of, claimed_bits, fetch_asked, lease_granted, peer_greeted, split_digests, task_told
+from broker.core.zone_budget import ZoneBudget
 from wire.errors import ErrorCode
 from wire.messages import (
     Alive,
@@ -65,6 +66,7 @@ class Scheduler:
         self._tidied_at = 0.0
         self._ticked_at = 0.0
         self._due = DueTasks()
+        self._budget = ZoneBudget(self.settings.zone_rate) if self.settings.zone_rate > 0 else None
         self._small = SmallContents()
 
     # -- the front ------------------------------------------------------------------------------------------------------
@@ -348,6 +350,7 @@ class Scheduler:
             rng=self._rng,
             nominal_rate=_NOMINAL_RATE,
             lease_numbers=self._lease_numbers,
+            budget=self._budget,
         )
         task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
         self._note(Notice.TASK_CACHING, task=task.task, text=f"{layout.length} bytes, {layout.piece_count} pieces")
@@ -412,6 +415,7 @@ class Scheduler:
             parent = self.state.leases.take_back(record.peer, task.task, number, piece)
             if parent is not None:
                 self.state.peers[parent].strikes.discard(record.peer)
+                self.state.count_piece(self.state.peers[parent], record, task.layout.piece_span(piece)[1])
         if done and record.peer in task.given:
             self._small.taken(task, record.peer, {piece for _, piece, _ in done})
             self._join(task, record, now)

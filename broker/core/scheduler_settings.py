@@ -36,3 +36,6 @@ class SchedulerSettings:
 
     retry_s: float = 1.0
     """A dead task is tried again for the first who asks after so long."""
+
+    zone_rate: float = 0.0
+    """Bytes per second that may enter each zone (`--location`), by all tasks together; 0: not limited."""

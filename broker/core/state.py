@@ -9,6 +9,7 @@ from typing import Final
 
 from broker.core.leases import LeaseBook
 from broker.core.matcher import Matcher
+from broker.core.zones import level_between
 from wire.errors import ErrorCode
 from wire.messages import Origin, Register, Role, TaskState
 from wire.pieces import PieceLayout
@@ -103,6 +104,8 @@ class Counters:
     leases_granted: int = 0
     leases_expired: int = 0
     unexpected: dict[str, int] = field(default_factory=dict)
+    #: Bytes that came to a peer from another zone, by the widest level at which the two differ: 1 to LEVELS.
+    entered_zones: dict[int, int] = field(default_factory=dict)
     #: Bytes received by peers that are gone, by origin; and sent.
     past_received: dict[Origin, int] = field(default_factory=lambda: dict.fromkeys(Origin, 0))
     past_sent: int = 0
@@ -144,6 +147,12 @@ class State:
         if sent < record.sent or any(now < before for now, before in zip(received, record.received, strict=False)):
             self._count_past(record, +1)
         record.received, record.sent = received, sent
+
+    def count_piece(self, parent: PeerRecord, child: PeerRecord, size: int) -> None:
+        """A child has received a piece of so many bytes from a parent."""
+        level = level_between(parent.location, child.location)
+        if level:
+            self.counters.entered_zones[level] = self.counters.entered_zones.get(level, 0) + size
 
     def _count_past(self, record: PeerRecord, sign: int) -> None:
         for origin, amount in zip(Origin, record.received, strict=False):

@@ -13,6 +13,7 @@ peer's has it, too.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from broker.core.idset import IdSet, Rng
@@ -25,6 +26,7 @@ LEVELS: Final = 4
 _HUNGRY: Final = 3
 
 
+@lru_cache(maxsize=4096)
 def path_of(location: str) -> tuple[str, ...]:
     """Names of the zones that `a/b/c` is in, the widest first: `("a", "a/b", "a/b/c")`. Nowhere is a place of its own: `("",)`.
 
@@ -33,6 +35,17 @@ def path_of(location: str) -> tuple[str, ...]:
     parts = [part for each in location.split("/") if (part := each.strip())]
     lengths = range(1, min(len(parts), LEVELS))
     return (*("/".join(parts[:length]) for length in lengths), "/".join(parts))
+
+
+def level_between(parent: str, child: str) -> int:
+    """The widest level at which the child's location differs from the parent's, 1 the widest of all; 0: it does not."""
+    if parent == child:
+        return 0
+    theirs = path_of(parent)
+    for level, name in enumerate(path_of(child)):
+        if level >= len(theirs) or theirs[level] != name:
+            return level + 1
+    return 0
 
 
 def entered(parent: Peer, child: Peer) -> Zone | None:

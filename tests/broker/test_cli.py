@@ -50,7 +50,7 @@ def test_every_flag_reaches_its_value(started: list[SupernodeConfig], tmp_path: 
         "3m30s",
         "-D",
         "--json-log",
-        "--link-rate=1gbit",
+        "--zone-rate=3MB", "--link-rate=1gbit",
     ]
     assert cli.main([*arguments, "--cdn-pattern", "local"]) == 0
     assert started == [
@@ -63,6 +63,7 @@ def test_every_flag_reaches_its_value(started: list[SupernodeConfig], tmp_path: 
             source_rate=20 << 20,
             upload_rate=1 << 20,
             link_rate="1gbit",
+            zone_rate=3 << 20,
             task_expire_s=210.0,
             debug=True,
             json_log=True,

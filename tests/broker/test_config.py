@@ -11,7 +11,7 @@ from broker.config import SupernodeConfig
 def test_the_defaults_are_those_of_1x() -> None:
     config = SupernodeConfig(home=Path("/x"))
     assert (config.http_port, config.broker_port, config.download_port) == (8002, 8003, 8001)
-    assert (config.task_expire_s, config.source_rate, config.upload_rate) == (180.0, 0, 0)
+    assert (config.task_expire_s, config.source_rate, config.upload_rate, config.zone_rate) == (180.0, 0, 0, 0)
     assert config.with_seed
     assert not config.debug
 

@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from broker.core.effects import Tell
 from broker.core.events import PeerGone
 from broker.seed import SeedProcess
 from tests.support.broker_http import VERSION, LoopbackApi, loopback_api
@@ -124,6 +125,21 @@ async def test_the_figures_after_a_run_that_is_known() -> None:
     assert {name: found.get(name) for name in wanted} == wanted
     assert found["leases_granted_total"] >= 1
     assert TASK not in str(found)
+
+
+async def test_what_enters_zones_is_counted_by_the_widest_level_that_differs() -> None:
+    async with loopback_api() as api:
+        handle = api.broker.router.handle
+        for event in (seed_greeted(), greeted("a", location="x/1"), greeted("b"), said("a", register()), said("b", register())):
+            handle(event)
+        lease = 0
+        for effect in api.broker.scheduler.handle(said(SEED, seeded(0, of=1, digest=CONTENT_DIGEST)), api.broker.clock.now()):
+            if (found := leases_in([effect])) and isinstance(effect, Tell) and effect.peer == "a":
+                lease = found[0].lease
+        assert lease, "the first to join is served first"
+        handle(said("a", done(lease, 0)))
+        found_figures = await figures(api)
+    assert found_figures["zone_bytes_total{level=1}"] == 1024
 
 
 async def test_leases_are_shown_while_they_run() -> None:

@@ -46,6 +46,13 @@ def test_what_is_reserved_is_taken_from_the_most_as_in_1x(tmp_path: Path) -> Non
     assert read(tmp_path, "base: {systemReservedBandwidth: 20M}").config.source_rate == 0
 
 
+def test_what_may_enter_a_zone_is_said_as_every_rate(tmp_path: Path) -> None:
+    assert read(tmp_path, "base: {zoneRate: 20MB}").config.zone_rate == 20 << 20
+    assert read(tmp_path, "", SUPERNODE_ZONERATE="1G").config.zone_rate == 1 << 30
+    with pytest.raises(SettingsError, match="zoneRate"):
+        read(tmp_path, "base: {zoneRate: fast}")
+
+
 def test_a_file_may_be_named_by_the_environment_and_the_default_one_may_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from broker.core.idset import IdSet
 from broker.core.swarm import Lease, Peer, Zone
 from broker.core.zone_budget import ZoneBudget
-from broker.core.zones import LEVELS, Zones, entered, path_of
+from broker.core.zones import LEVELS, Zones, entered, level_between, path_of
 
 RNG = random.Random(1)
 
@@ -72,6 +72,26 @@ def test_every_location_has_a_path(location: str) -> None:
     for wider, narrower in pairwise(path):
         assert narrower.startswith(wider + "/")
     assert path_of(path[-1]) == path
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "level"),
+    [
+        ("", "", 0),
+        ("", "a/b", 1),
+        ("a/b", "", 1),
+        ("a/b", "a/b", 0),
+        ("a/b", " a / b/", 0),
+        ("a/b", "a/c", 2),
+        ("a/b", "c/b", 1),
+        ("a/b/c/d", "a/b/c/e", 4),
+        ("a", "a/b", 2),
+        ("a/b", "a", 0),
+        ("1/2/3/4/5", "1/2/3/4/6", 4),
+    ],
+)
+def test_the_widest_level_at_which_two_differ(parent: str, child: str, level: int) -> None:
+    assert level_between(parent, child) == level
 
 
 @pytest.mark.parametrize("locations", [[], ["a"], ["a", "a"], ["a/b", "a/b"], ["a", "b"], ["a/1", "b/1", "c", ""]])
