@@ -5,7 +5,7 @@ decided (`drain`). It has no deadlines of its own but `next_tick`: when children
 look, in turns, so that no wake-up is lost by a decision that was made from a few random candidates.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Final
 
@@ -142,6 +142,14 @@ class Matcher:
         touched[fresh] = None
         self._choice.inject()
         self._settle(touched)
+
+    def relocate(self, zones: Mapping[str, str], now: float) -> None:
+        """These peers are in other zones than was believed. Leases go on; what is granted from now on heeds it. O(peers)."""
+        self._begin(now)
+        roster = self._roster
+        for peer in zones.keys() & roster.peers.keys():
+            roster.peers[peer].location = zones[peer]
+        roster.zones.place(roster.peers.values())
 
     def gone(self, peer: str, now: float) -> None:
         """A peer has left or is dead: its copies are no more, its leases have failed, on both sides."""

@@ -247,7 +247,7 @@ class Scheduler:
             now,
             have=claim.bits & known,
             upload_rate=float(record.upload_rate) if record.upload_rate else None,
-            zone=record.location,
+            zone=record.zone,
             wants=record.peer not in task.serves_only,
         )
         claim.bits &= ~known
@@ -410,12 +410,8 @@ class Scheduler:
         task.used_at = now
         pieces = task.layout.piece_count
         done = [each for each in message.done if each[1] < pieces and each[1] in task.digests]
-        for number, piece, _ in done:
-            self.state.counters.pieces_reported += 1
-            parent = self.state.leases.take_back(record.peer, task.task, number, piece)
-            if parent is not None:
-                self.state.peers[parent].strikes.discard(record.peer)
-                self.state.count_piece(self.state.peers[parent], record, task.layout.piece_span(piece)[1])
+        for number, piece, rate in done:
+            self.state.arrived(record, task, number, piece, rate, now)
         if done and record.peer in task.given:
             self._small.taken(task, record.peer, {piece for _, piece, _ in done})
             self._join(task, record, now)

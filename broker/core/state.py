@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
+from broker.core.learned_zones import LearnedZones
 from broker.core.leases import LeaseBook
 from broker.core.matcher import Matcher
 from broker.core.zones import level_between
@@ -27,6 +28,8 @@ class PeerRecord:
     hint_endpoint: str
     location: str
     upload_rate: int
+    #: Where it is, as it says or as was learned (learned_zones.py); empty: not known.
+    zone: str
     joined_at: float
     heard_at: float
     tasks: set[str] = field(default_factory=set)
@@ -124,10 +127,13 @@ class State:
     former: dict[str, tuple[tuple[int, ...], int]] = field(default_factory=dict)
     tasks: dict[str, TaskRecord] = field(default_factory=dict)
     leases: LeaseBook = field(default_factory=LeaseBook)
+    learned: LearnedZones = field(default_factory=LearnedZones)
     counters: Counters = field(default_factory=Counters)
 
     def enter(self, record: PeerRecord) -> None:
         """A peer is here. What it counted before it was lost is its own again, so that nothing is counted twice."""
+        if not record.location and record.role is Role.PEER:
+            record.zone = self.learned.enter(record.peer, record.data_endpoint)
         record.received, record.sent = self.former.pop(record.peer, ((), 0))
         self._count_past(record, -1)
         self.peers[record.peer] = record
@@ -136,6 +142,7 @@ class State:
     def leave(self, record: PeerRecord) -> None:
         """A peer is gone; what it received and sent stays counted."""
         del self.peers[record.peer]
+        self.learned.leave(record.peer)
         self._count_past(record, +1)
         self.counters.peers_lost += 1
         self.former[record.peer] = (record.received, record.sent)
@@ -148,11 +155,27 @@ class State:
             self._count_past(record, +1)
         record.received, record.sent = received, sent
 
-    def count_piece(self, parent: PeerRecord, child: PeerRecord, size: int) -> None:
-        """A child has received a piece of so many bytes from a parent."""
-        level = level_between(parent.location, child.location)
-        if level:
+    def arrived(self, child: PeerRecord, task: TaskRecord, number: int, piece: int, rate: float, now: float) -> None:
+        """A child has reported a piece of a lease, received at `rate` bytes per second (0: not measured)."""
+        self.counters.pieces_reported += 1
+        name = self.leases.take_back(child.peer, task.task, number, piece)
+        if name is None or task.layout is None:
+            return
+        parent = self.peers[name]
+        parent.strikes.discard(child.peer)
+        if level := level_between(parent.zone, child.zone):
+            size = task.layout.piece_span(piece)[1]
             self.counters.entered_zones[level] = self.counters.entered_zones.get(level, 0) + size
+        if moved := self.learned.observe(name, child.peer, rate, now):
+            self._relocate(moved, now)
+
+    def _relocate(self, zones: dict[str, str], now: float) -> None:
+        """These peers are in other zones than was believed."""
+        for peer, zone in zones.items():
+            self.peers[peer].zone = zone
+        for task in self.tasks.values():
+            if task.matcher is not None and not task.members.keys().isdisjoint(zones):
+                task.matcher.relocate(zones, now)
 
     def _count_past(self, record: PeerRecord, sign: int) -> None:
         for origin, amount in zip(Origin, record.received, strict=False):

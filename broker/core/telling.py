@@ -64,6 +64,7 @@ def peer_greeted(hello: Hello, now: float) -> PeerRecord:
         data_endpoint=hello.data_endpoint,
         hint_endpoint=hello.hint_endpoint,
         location=hello.location,
+        zone=hello.location,
         upload_rate=hello.upload_rate,
         joined_at=now,
         heard_at=now,

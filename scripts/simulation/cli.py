@@ -93,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--zones", type=zones, default=(), metavar="K|KxL", help="K zones, or K zones of L narrower ones each")
     made.add_argument("--zone-link", type=float, default=0.0, metavar="X", help="a zone's link in peers' links (0: not narrow)")
     made.add_argument("--zones-unknown", action="store_true", help="nobody tells the supernode of the zones")
+    made.add_argument("--learn-zones", action="store_true", help="nor that; each zone is a subnet, and it may learn from rates")
     made.add_argument("--arrivals", type=arrivals, default=FLASH_S, metavar="flash|SECONDS")
     made.add_argument(
         "--control-delay", type=float, default=2.0, metavar="MS", help="of a message to or from the supernode, one way (2)"
@@ -127,7 +128,8 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
         deaths=options.deaths,
         zones=options.zones,
         zone_link_x=options.zone_link,
-        told_zones=not options.zones_unknown,
+        told_zones=not (options.zones_unknown or options.learn_zones),
+        learn_zones=options.learn_zones,
         arrivals_s=options.arrivals,
         control_s=options.control_delay / 1e3,
         data_s=options.data_delay / 1e3,

@@ -43,6 +43,9 @@ class Scenario:
     told_zones: bool = True
     """Whether the supernode knows who is where."""
 
+    learn_zones: bool = False
+    """Whether it may learn it: the peers of each narrowest zone are a subnet."""
+
     arrivals_s: float = FLASH_S
     control_s: float = 0.002
     """Control latency, one way; a request for data takes `data_s` to its parent."""

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, prod
 from time import process_time
+from typing import Any
 
+from broker.core.learned_zones import LearnedZones
 from broker.core.matcher import SEED, LinkSettings, Matcher, MatcherSettings
 from broker.core.zone_budget import ZoneBudget
 from scripts.simulation.hosts import DataPlane, Host, Transfer, Zone, common_zones
@@ -67,6 +69,7 @@ class Run:
         self.pieces = scenario.layout.piece_count
         self.sizes = [scenario.layout.piece_span(piece)[1] for piece in range(self.pieces)]
         self.matcher = self._make_matcher()
+        self.learned = LearnedZones()
         self.seed = Host(SEED, scenario.seed_x * scenario.peer_rate, scenario.peer_rate)
         self.hosts = {SEED: self.seed}
         self.peers = self._make_peers()
@@ -108,7 +111,10 @@ class Run:
             up = scenario.peer_rate * (1 + scenario.spread * (2 * rng.random() - 1)) / (10 if number in slow else 1)
             peer = Host(f"peer-{number}", up, scenario.peer_rate)
             if zones:
-                peer.zones = zones[number % len(zones)]
+                at = number % len(zones)
+                peer.zones = zones[at]
+                if scenario.learn_zones:
+                    self.learned.enter(peer.name, f"tcp://10.{at >> 8}.{at & 255}.{number // len(zones) % 250 + 1}:1")
             self.hosts[peer.name] = peer
             peers.append(peer)
         return peers
@@ -220,7 +226,17 @@ class Run:
 
     def _message_comes(self, message: tuple[str, tuple[object, ...], dict[str, object]]) -> None:
         call, arguments, named = message
+        if call == "done" and self.scenario.learn_zones:
+            self._learn(*arguments)
         self._tell(call, *arguments, self.network.now, **named)
+
+    def _learn(self, child: Any, pieces: Any) -> None:
+        now = self.network.now
+        moved: dict[str, str] = {}
+        for lease, _, rate in pieces:
+            moved |= self.learned.observe(self.matcher.lease_parent(lease) or "", child, rate, now)
+        if moved:
+            self._tell("relocate", moved, now)
 
     def _leases_come(self, granted: dict[tuple[str, str, int], list[int]]) -> None:
         for (child, parent, lease), pieces in granted.items():

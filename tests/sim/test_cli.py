@@ -33,6 +33,9 @@ def test_options_mean_what_they_say() -> None:
     assert (scenario.peers, scenario.layout.piece_count, scenario.layout.block_length) == (7, 128, 65536)
     assert (scenario.seed_x, scenario.source_x, scenario.slow, scenario.deaths) == (2.0, 1.0, 0.2, 0.01)
     assert (scenario.zones, scenario.zone_link_x, scenario.arrivals_s, scenario.random_seed) == ((3,), 4.0, 30.0, 9)
+    assert (scenario.told_zones, scenario.learn_zones) == (True, False)
+    unknown, learned = (scenario_of(parser().parse_args([flag])) for flag in ("--zones-unknown", "--learn-zones"))
+    assert [(each.told_zones, each.learn_zones) for each in (unknown, learned)] == [(False, False), (False, True)]
     assert (scenario.peer_rate, scenario.control_s, scenario.data_s) == (125e6, 0.04, 0.025)
 
 

@@ -113,6 +113,18 @@ def test_what_enters_a_zone_stays_within_its_budget() -> None:
     assert outcome.makespan_over_tmin <= 1.18
 
 
+def test_a_flat_network_of_subnets_is_scheduled_as_one() -> None:
+    subnets = small(zones=(4,), told_zones=False)
+    assert replace(run(replace(subnets, learn_zones=True)), assign_us=0.0) == replace(run(subnets), assign_us=0.0)
+
+
+def test_narrow_links_between_subnets_are_learned_while_the_content_is_on_its_way() -> None:
+    subnets = small(zones=(4,), zone_link_x=1.0, told_zones=False)
+    unknown, learned = run(subnets), run(replace(subnets, learn_zones=True))
+    assert learned.cross_zone_share < 0.5 * unknown.cross_zone_share
+    assert learned.makespan_over_tmin < 0.7 * unknown.makespan_over_tmin
+
+
 def test_who_comes_later_is_served_as_fast() -> None:
     outcome = run(small(arrivals_s=5.0))
     assert outcome.makespan_over_tmin <= 1.18

@@ -121,6 +121,11 @@ class MatcherMachine(RuleBasedStateMachine):
         self.m.seed_gone(self.now)
         self.take()
 
+    @rule(zones=st.dictionaries(st.sampled_from([*PEERS, "stranger"]), st.sampled_from(ZONES)))
+    def are_elsewhere(self, zones: dict[str, str]) -> None:
+        self.m.relocate(zones, self.now)
+        self.take()
+
     @precondition(lambda self: self.told)
     @rule(data=st.data(), rate=st.sampled_from([0.0, 1.0, 1e5, 1e6, 1e7, 1e14]))
     def report(self, data: st.DataObject, rate: float) -> None:
