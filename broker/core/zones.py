@@ -272,15 +272,19 @@ class Zones:
 
     def hungry_for(self, lease: Lease, rng: Rng) -> Zone | None:
         """A hungry zone to which the lease may yield: one as wide as what it leads into serves nobody better."""
-        zone = entered(lease.parent, lease.child)
-        last = self._around(zone) if zone is not None else None
-        for around in (self.everywhere, *reversed(lease.parent.zones)):
-            if around is last:
-                return None
+        parent = lease.parent
+        for around in (self.everywhere, *reversed(parent.zones)):
             if around.hungry.items:
-                hungry = around.hungry.sample(1, rng)[0]
-                return None if hungry in lease.parent.zones else hungry
-        return None
+                break
+        else:
+            return None
+        zone = entered(parent, lease.child)
+        if zone is not None:
+            outside = self._around(zone)
+            if outside is self.everywhere or outside in around.zones:
+                return None
+        hungry = around.hungry.sample(1, rng)[0]
+        return None if hungry in parent.zones else hungry
 
     def _held_by(self, peer: Peer) -> int:
         return self.full & ~peer.want if peer.wants else peer.have
