@@ -50,7 +50,8 @@ def test_every_flag_reaches_its_value(started: list[SupernodeConfig], tmp_path: 
         "3m30s",
         "-D",
         "--json-log",
-        "--zone-rate=3MB", "--link-rate=1gbit",
+        "--zone-rate=3MB",
+        "--link-rate=1gbit",
     ]
     assert cli.main([*arguments, "--cdn-pattern", "local"]) == 0
     assert started == [
