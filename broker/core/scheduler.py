@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Final, assert_never
 from zlib import crc32
 
 from broker.core.due import DueTasks
-from broker.core.effects import Effect, Forget, Note, Notice, Tell
-from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, TaskDropped, Tick
+from broker.core.effects import Effect, Forget, Note, Notice, PeerMoved, PeerWarmed, Tell
+from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, TaskDropped, TaskReleased, TaskWanted, Tick, WarmWanted
 from broker.core.matcher import SEED, Assignment, Matcher
+from broker.core.members import join, prove_claims
 from broker.core.scheduler_settings import SchedulerSettings
 from broker.core.state import Claim, PeerRecord, State, TaskRecord
-from broker.core.telling import bits_of, claimed_bits, fetch_asked, lease_granted, peer_greeted, split_digests, task_told
+from broker.core.telling import claimed_bits, fetch_asked, lease_granted, peer_greeted, split_digests, task_told
+from broker.core.wanted import says_progress, task_gone, task_moved, warm_told
 from wire.errors import ErrorCode
 from wire.messages import (
     Alive,
@@ -36,6 +38,7 @@ from wire.messages import (
     SeedFailed,
     Task,
     TaskState,
+    Warmed,
 )
 from wire.pieces import PieceLayout
 
@@ -78,6 +81,12 @@ class Scheduler:
                 self._lose_peer(event.peer, now, "its process has ended")
             case TaskDropped():
                 self._drop_task(event.task, now)
+            case TaskWanted():
+                self._on_wanted(event.spec, now)
+            case TaskReleased():
+                self._on_released(event.task, now)
+            case WarmWanted():
+                self._effects.append(warm_told(self.state, event.peer, event.message))
             case Tick():
                 self._on_tick(now)
             case _:
@@ -121,6 +130,7 @@ class Scheduler:
         record.alive_every_s = self.alive_every_s
         self.state.enter(record)
         self._note(Notice.PEER_JOINED, peer=hello.peer, text=hello.data_endpoint)
+        self._effects.append(PeerMoved(peer=hello.peer, here=True))
         if hello.role is Role.SEED:
             for task in list(self.state.tasks.values()):
                 if task.seed is None and task.state is not TaskState.DEAD:
@@ -136,6 +146,7 @@ class Scheduler:
         if forget:
             self._effects.append(Forget(peer=peer))
         self._note(Notice.PEER_LOST, peer=peer, text=why)
+        self._effects.append(PeerMoved(peer=peer, here=False, why=why))
         if record.role is Role.SEED:
             self._lose_seed(peer, now)
 
@@ -147,6 +158,7 @@ class Scheduler:
             if task.matcher is not None:
                 task.matcher.seed_gone(now)
                 self.state.leases.end_of_parent(peer, task.task)
+            self._moved(task, now)
             self._ask_seed(task, now)
             self._grant(task, now)
 
@@ -170,6 +182,8 @@ class Scheduler:
                 self._on_seeded(record, message, now)
             case SeedFailed() if record.role is Role.SEED:
                 self._on_seed_failed(record, message, now)
+            case Warmed():
+                self._effects.append(PeerWarmed(peer=peer, message=message))
             case _:
                 name = message.KIND.name
                 self.state.counters.unexpected[name] = self.state.counters.unexpected.get(name, 0) + 1
@@ -191,18 +205,12 @@ class Scheduler:
 
     def _on_register(self, record: PeerRecord, message: Register, now: float) -> None:
         self.state.counters.registrations += 1
-        task = self.state.tasks.get(message.task)
+        task = self._known_or_new(message, record.peer, now)
         if task is None:
-            if len(self.state.tasks) >= _MAX_TASKS:
-                self._tell(record.peer, Task(task=message.task, state=TaskState.DEAD, code=ErrorCode.INTERNAL, message=_TOO_MANY))
-                return
-            task = TaskRecord(task=message.task, spec=message, born_at=now, used_at=now)
-            self.state.tasks[message.task] = task
-            self.state.counters.tasks_registered += 1
-            self._note(Notice.TASK_NEW, task=message.task, peer=record.peer)
-        task.used_at = now
+            self._tell(record.peer, Task(task=message.task, state=TaskState.DEAD, code=ErrorCode.INTERNAL, message=_TOO_MANY))
+            return
         if task.state is TaskState.DEAD and now - task.died_at >= self.settings.retry_s:
-            self._revive(task, message)
+            task.revive(message)
         if task.state is TaskState.DEAD:
             self._tell(record.peer, task_told(task))
             return
@@ -212,12 +220,40 @@ class Scheduler:
         self._tell(record.peer, task_told(task))
         self._grant(task, now)
 
-    def _revive(self, task: TaskRecord, message: Register) -> None:
-        """A dead task is asked for again: the seed tries again, with what the new asker may send to the source."""
-        task.spec, task.state = message, TaskState.PROBING
-        task.code, task.status, task.message, task.seed, task.asked_at = None, 0, "", None, None
-        task.layout, task.matcher, task.digest = None, None, None
-        task.digests.clear()
+    def _known_or_new(self, spec: Register, peer: str, now: float) -> TaskRecord | None:
+        """The task that is asked for. None: there are too many."""
+        task = self.state.tasks.get(spec.task)
+        if task is None:
+            if len(self.state.tasks) >= _MAX_TASKS:
+                return None
+            task = self.state.tasks[spec.task] = TaskRecord(task=spec.task, spec=spec, born_at=now, used_at=now)
+            self.state.counters.tasks_registered += 1
+            self._note(Notice.TASK_NEW, task=spec.task, peer=peer)
+        task.used_at = now
+        return task
+
+    def _on_wanted(self, spec: Register, now: float) -> None:
+        task = self._known_or_new(spec, "", now)
+        if task is None:
+            self._effects.append(task_gone(spec.task, ErrorCode.INTERNAL, _TOO_MANY))
+            return
+        task.is_wanted = True
+        if task.state is TaskState.DEAD:
+            task.revive(spec)  # at once: whoever died of it before may have had other credentials
+        if task.seed is None:
+            self._ask_seed(task, now)
+        self._moved(task, now)
+
+    def _on_released(self, task: str, now: float) -> None:
+        record = self.state.tasks.get(task)
+        if record is not None:
+            record.is_wanted, record.used_at = False, now
+
+    def _moved(self, task: TaskRecord, now: float) -> None:
+        """Say what has become of a task, where somebody wants it without being a peer."""
+        if task.is_wanted:
+            task.told_at = now
+            self._effects.append(task_moved(task))
 
     def _add_member(self, task: TaskRecord, record: PeerRecord, message: Register, now: float) -> None:
         record.tasks.add(task.task)
@@ -228,25 +264,7 @@ class Scheduler:
         else:
             task.serves_only.discard(record.peer)
         if task.matcher is not None:
-            self._join(task, record, now)
-
-    def _join(self, task: TaskRecord, record: PeerRecord, now: float) -> None:
-        """Let a member take part: pieces whose digests are known count, the rest of its claim waits for them."""
-        assert task.matcher is not None
-        assert task.layout is not None
-        claim = task.members[record.peer]
-        if (claim.length, claim.piece_length) != (task.layout.length, task.layout.piece_length):
-            claim.bits = 0  # pieces of another content, or cut in another way
-        known = bits_of(task.digests)
-        task.matcher.join(
-            record.peer,
-            now,
-            have=claim.bits & known,
-            upload_rate=float(record.upload_rate) if record.upload_rate else None,
-            zone=record.location,
-            wants=record.peer not in task.serves_only,
-        )
-        claim.bits &= ~known
+            join(task, record, now)
 
     def _remove_member(self, task: TaskRecord, peer: str, now: float) -> None:
         del task.members[peer]
@@ -263,9 +281,8 @@ class Scheduler:
             self._tell(peer, told)
 
     def _kill(self, task: TaskRecord, code: ErrorCode, status: int, message: str, now: float) -> None:
-        task.state, task.code, task.status, task.message = TaskState.DEAD, code, status, message
-        task.died_at, task.seed = now, None
-        task.layout, task.matcher = None, None
+        task.die(code, status, message, now)
+        self._moved(task, now)
         self._note(Notice.TASK_DEAD, task=task.task, text=message)
         self._tell_members(task)
         for peer in list(task.members):
@@ -285,6 +302,8 @@ class Scheduler:
             self._remove_member(record, peer, now)
         del self.state.tasks[task]
         self._note(Notice.TASK_FORGOTTEN, task=task, text="an operator dropped it")
+        if record.is_wanted:
+            self._effects.append(task_gone(task, ErrorCode.CANCELLED, "an operator dropped the task"))
 
     # -- the seed -------------------------------------------------------------------------------------------------------
 
@@ -315,7 +334,7 @@ class Scheduler:
         if task.layout is not None and task.layout != layout:
             self._kill(task, ErrorCode.SOURCE_CHANGED, 0, _CHANGED, now)
             return
-        _note_source_bytes(record, message.source_bytes)
+        record.note_source_bytes(message.source_bytes)
         task.content_type = message.content_type
         is_new = task.layout is None
         if is_new:
@@ -333,6 +352,8 @@ class Scheduler:
             task.digest, task.state = message.digest, TaskState.CACHED
             self._note(Notice.TASK_CACHED, task=task.task, text=message.digest)
             self._tell_members(task)
+        if is_new or message.digest is not None or says_progress(task, now):
+            self._moved(task, now)
         self._grant(task, now)
 
     def _begin_caching(self, task: TaskRecord, seed: PeerRecord, layout: PieceLayout, now: float) -> None:
@@ -347,7 +368,7 @@ class Scheduler:
         task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
         self._note(Notice.TASK_CACHING, task=task.task, text=f"{layout.length} bytes, {layout.piece_count} pieces")
         for peer in task.members:
-            self._join(task, self.state.peers[peer], now)
+            join(task, self.state.peers[peer], now)
 
     def _take_digests(self, task: TaskRecord, fresh: dict[int, bytes], now: float) -> bool:
         """Pieces that the seed has. False: one of them differs from what it was, and the task is dead."""
@@ -357,12 +378,7 @@ class Scheduler:
                 self._kill(task, ErrorCode.SOURCE_CHANGED, 0, _CHANGED, now)
                 return False
         # Who has them already is told first: else the seed would give them away, and be asked for what is here.
-        bits = bits_of(fresh)
-        for peer, claim in task.members.items():
-            if claim.bits & bits:
-                claimed = [piece for piece in fresh if claim.bits >> piece & 1]
-                task.matcher.done(peer, [(0, piece, 0.0) for piece in claimed], now)
-                claim.bits &= ~bits
+        prove_claims(task, fresh, now)
         task.matcher.seed_has(fresh, now)
         return True
 
@@ -370,7 +386,7 @@ class Scheduler:
         task = self.state.tasks.get(message.task)
         if task is None or task.seed != record.peer or task.state is TaskState.DEAD:
             return
-        _note_source_bytes(record, message.source_bytes)
+        record.note_source_bytes(message.source_bytes)
         self.state.counters.seed_failures += 1
         self._kill(task, message.code, message.status, message.message, now)
 
@@ -464,7 +480,7 @@ class Scheduler:
 
     def _expire_tasks(self, now: float) -> None:
         for task in list(self.state.tasks.values()):
-            if task.members:
+            if task.members or task.is_wanted:
                 task.used_at = now
             needs_seed = task.seed is None and task.state in (TaskState.PROBING, TaskState.CACHING)
             if needs_seed and task.asked_at is not None and now - task.asked_at > self.settings.seed_patience_s:
@@ -478,8 +494,3 @@ class Scheduler:
 
 _CHANGED = "the source's content changed: ask again"
 _TOO_MANY = "the supernode keeps as many tasks as it can: try again later, or use another supernode"
-
-
-def _note_source_bytes(seed: PeerRecord, count: int) -> None:
-    """What the seed has read from sources, told with its news: not a heartbeat late."""
-    seed.received = (count, *seed.received[1:])

@@ -26,6 +26,8 @@ class PeerRecord:
     hint_endpoint: str
     location: str
     upload_rate: int
+    #: The minor of the protocol that it speaks: what is newer is not said to it.
+    minor: int
     joined_at: float
     heard_at: float
     tasks: set[str] = field(default_factory=set)
@@ -38,6 +40,10 @@ class PeerRecord:
     doubted_at: float | None = None
     #: How often it says ALIVE, as it was last told.
     alive_every_s: float = 0.0
+
+    def note_source_bytes(self, count: int) -> None:
+        """What a seed has read from sources, told with its news: not a heartbeat late."""
+        self.received = (count, *self.received[1:])
 
 
 @dataclass(slots=True)
@@ -77,6 +83,10 @@ class TaskRecord:
     status: int = 0
     message: str = ""
     died_at: float = 0.0
+    #: Somebody who is no peer wants it, a preheat: it is kept, and what becomes of it is said (effects.TaskMoved).
+    is_wanted: bool = False
+    #: When that was last said.
+    told_at: float = 0.0
     #: When its matcher has something to do although nobody says anything, as the scheduler noted it.
     due_at: float = inf
 
@@ -84,6 +94,19 @@ class TaskRecord:
     def pieces_cached(self) -> int:
         """Pieces that the seed has told."""
         return len(self.digests)
+
+    def revive(self, spec: Register) -> None:
+        """A dead task is asked for again: the seed tries again, with what the new asker may send to the source."""
+        self.spec, self.state = spec, TaskState.PROBING
+        self.code, self.status, self.message, self.seed, self.asked_at = None, 0, "", None, None
+        self.layout, self.matcher, self.digest = None, None, None
+        self.digests.clear()
+
+    def die(self, code: ErrorCode, status: int, message: str, now: float) -> None:
+        """It cannot be had. Its members are the caller's to tell and to remove."""
+        self.state, self.code, self.status, self.message = TaskState.DEAD, code, status, message
+        self.died_at, self.seed = now, None
+        self.layout, self.matcher = None, None
 
 
 @dataclass(slots=True)

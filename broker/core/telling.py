@@ -64,6 +64,7 @@ def peer_greeted(hello: Hello, now: float) -> PeerRecord:
         hint_endpoint=hello.hint_endpoint,
         location=hello.location,
         upload_rate=hello.upload_rate,
+        minor=hello.protocol[1],
         joined_at=now,
         heard_at=now,
     )
