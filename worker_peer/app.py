@@ -45,7 +45,7 @@ class PeerProcess:
         self.config = config
         self.ip = config.ip or own_address(config.supernodes)
         self.peer_id = f"cdnnode:{self.ip}" if config.role is Role.SEED else f"{self.ip}-{os.getpid()}-{clock.wall():.3f}"
-        self.store = Store(config.home / "data", maps=config.role is Role.SEED)
+        self.store = Store(config.home / "data", maps=config.role is Role.SEED, clock=clock)
         self._clock = clock
         self._background = Background()
         self._executor = ThreadPoolExecutor(max_workers=8, thread_name_prefix="disk")

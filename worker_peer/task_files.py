@@ -32,7 +32,6 @@ class TaskFiles:
     async def create(self, task: str, layout: PieceLayout, *, content_type: str) -> TaskFile:
         """A new file for the task; what was there before goes."""
         async with self._turn(task):
-            await self._blocking(self._store.remove, task)
             return await self._blocking(lambda: self._store.create(task, layout, content_type=content_type))
 
     async def remove(self, task: str) -> None:

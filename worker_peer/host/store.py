@@ -2,6 +2,7 @@
 
     <root>/<task[:3]>/<task>/content    the bytes, each at its place
     <root>/<task[:3]>/<task>/journal    which pieces are verified, with their blocks' digests (journal.py)
+    <root>/<task[:3]>/<task>/notes      until when it is kept, and the source's validator (store_index.py)
 
 Verified blocks come in (`write`, then `commit` once a piece is whole), views go out (`read`). Nothing here fetches, decides
 or verifies what arrives; but `open` believes no journal: it reads every claimed piece again, so that a kill, a power cut or
@@ -20,9 +21,11 @@ from typing import Final
 from wire.bitmap import PieceSet
 from wire.ids import is_sha256_digest, is_task_id, url_without_secrets
 from wire.pieces import DIGEST_BYTES, PieceLayout
+from worker_peer.host.clock import Clock, SystemClock
 from worker_peer.host.digests import View, block_digest
 from worker_peer.host.journal import Header, Replayed, encode_finished, encode_header, encode_piece, replay
 from worker_peer.host.mapped import MappedContent
+from worker_peer.host.store_index import CONTENT, JOURNAL, NAMES, StoreIndex
 
 #: One pwrite. Of larger ones the kernel makes large folios of memory that nobody has touched for long: on a virtual machine
 #: that gives free memory back to its host, six times as much CPU (1.5 s per GiB with 1 MiB, 0.24 with this; ext4, Linux 6.18).
@@ -30,8 +33,6 @@ _WRITE_BYTES: Final = 128 << 10
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_RESERVING: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _UNREADABLE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EIO})
-_CONTENT: Final = "content"
-_JOURNAL: Final = "journal"
 
 
 class StoreFull(Exception):
@@ -71,7 +72,7 @@ class TaskFile:
         #: The source, without secrets: for people.
         self.url: Final = header.url
         #: The content's file, to link or to copy; never to write to.
-        self.path: Final = _folder(root, header.task) / _CONTENT
+        self.path: Final = _folder(root, header.task) / CONTENT
         self._content_fd = content_fd
         self._journal_fd = journal_fd
         self._lock = threading.Lock()
@@ -229,18 +230,23 @@ class Store:
     `maps`: no content is ever given out as a link, so that nobody can cut a file off: they are read by mapping them.
     """
 
-    def __init__(self, root: Path, *, maps: bool = False) -> None:
+    def __init__(self, root: Path, *, maps: bool = False, clock: Clock | None = None) -> None:
         self._root = root
         self._maps = maps
+        self._clock = clock or SystemClock()
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         # What is in it may be somebody's private image: the umask must not decide.
         root.chmod(0o700)
+        #: What is here, how large it is and when it was last used.
+        self.index: Final = StoreIndex(root)
 
     def create(self, task: str, layout: PieceLayout, *, url: str = "", content_type: str = "") -> TaskFile:
         """A new content without pieces, its space reserved; one of the same task that is here is replaced.
 
-        `url` is kept without its secrets. Raises StoreFull and leaves nothing behind.
+        `url` is kept without its secrets. What was kept until some time is kept so long in its new content too. Raises
+        StoreFull and leaves nothing behind.
         """
+        kept_until = self.kept_until(task)
         self.remove(task)
         folder = _folder(self._root, task)
         if layout.length > (free := self.free_bytes()):
@@ -248,15 +254,18 @@ class Store:
             raise StoreFull(folder, layout.length, free)
         header = Header(task=task, layout=layout, url=url_without_secrets(url), content_type=content_type[:256])
         folder.mkdir(parents=True, exist_ok=True)
+        self.index.add(task, layout, self._clock.wall())
         opened: list[int] = []
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             # An output that is a hard link of it has its mode, so it is a usual one. The root keeps others out.
-            opened.append(os.open(folder / _CONTENT, flags, 0o666))
+            opened.append(os.open(folder / CONTENT, flags, 0o666))
             _reserve(opened[0], layout.length)
             # The header comes last: without it a content is no content, whatever a kill left of it.
-            opened.append(os.open(folder / _JOURNAL, flags | os.O_APPEND, 0o600))
+            opened.append(os.open(folder / JOURNAL, flags | os.O_APPEND, 0o600))
             _write_all(opened[1], encode_header(header))
+            if kept_until:
+                self.index.write_notes(task, kept_until=kept_until)
         except OSError as error:
             _close_all(opened)
             self.remove(task)
@@ -273,8 +282,8 @@ class Store:
         folder = _folder(self._root, task)
         opened: list[int] = []
         try:
-            opened.append(os.open(folder / _CONTENT, os.O_RDWR | os.O_CLOEXEC))
-            opened.append(os.open(folder / _JOURNAL, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC))
+            opened.append(os.open(folder / CONTENT, os.O_RDWR | os.O_CLOEXEC))
+            opened.append(os.open(folder / JOURNAL, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC))
             found = self._resumed(task, *opened)
         except OSError as error:
             if error.errno not in _UNREADABLE:
@@ -313,21 +322,35 @@ class Store:
     def remove(self, task: str) -> None:
         """Take a content away, by unlink only: who has it open goes on reading it, and a user's hard link stays."""
         folder = _folder(self._root, task)
-        for name in (_JOURNAL, _CONTENT):
+        for name in NAMES:
             (folder / name).unlink(missing_ok=True)
+        self.index.remove(task)
         # Gone already, or not empty because NFS keeps a file that is open under another name.
         with contextlib.suppress(OSError):
             folder.rmdir()
 
     def tasks(self) -> list[str]:
         """The tasks that take space here, sorted. Which of them can be opened, only `open` tells."""
-        found = (content.parent.name for content in self._root.glob(f"???/*/{_CONTENT}"))
+        found = (content.parent.name for content in self._root.glob(f"???/*/{CONTENT}"))
         return sorted(name for name in found if is_task_id(name))
+
+    def keep(self, task: str, until_wall: float) -> bool:
+        """Keep a content until then, in unix seconds, whatever else is deleted; 0: no longer. It outlives the process.
+
+        False: the content is not here. Raises OSError where it cannot be noted.
+        """
+        _folder(self._root, task)
+        return self.index.write_notes(task, kept_until=until_wall)
+
+    def kept_until(self, task: str) -> float:
+        """Until when it is kept, in unix seconds; 0: it is as any other, or not here."""
+        stored = self.index.get(task)
+        return stored.kept_until if stored is not None else 0.0
 
     def written_at(self, task: str) -> float:
         """When something of the task was last written, in unix seconds; 0: it is not here."""
         try:
-            return max((_folder(self._root, task) / name).stat().st_mtime for name in (_JOURNAL, _CONTENT))
+            return max((_folder(self._root, task) / name).stat().st_mtime for name in (JOURNAL, CONTENT))
         except OSError:
             return 0.0
 
