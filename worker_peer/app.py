@@ -15,6 +15,7 @@ from wire.messages import Alive, Hello, Message, Origin, Role
 from wire.version import PROTOCOL
 from worker_peer.api import DownloadRequest
 from worker_peer.broker_link import BrokerLink, LinkHandlers
+from worker_peer.cache_keeper import CacheKeeper
 from worker_peer.config import PeerConfig
 from worker_peer.content import ContentReader
 from worker_peer.control import ControlServer
@@ -31,8 +32,6 @@ from worker_peer.seeding import Seeding
 from worker_peer.supernodes import Supernodes
 
 _log = logging.getLogger("peer")
-
-_JANITOR_S = 15.0
 
 
 class PeerProcess:
@@ -56,9 +55,10 @@ class PeerProcess:
         self.supernodes = Supernodes(
             context=self._context, hello=self._hello, handlers=handlers, clock=clock, background=self._background
         )
+        self.keeper = CacheKeeper(self.store, rules=config.rules, clock=clock, executor=self._executor)
         self.downloads = Downloads(
             config,
-            store=self.store,
+            keeper=self.keeper,
             supernodes=self.supernodes,
             source=self._source,
             clock=clock,
@@ -79,6 +79,7 @@ class PeerProcess:
             raise
         try:
             self.seeding = self._seeding() if self.config.role is Role.SEED else None
+            self.keeper.holder = self.seeding or self.downloads
             self.control = self._control() if self.config.control_socket else None
         except OSError:
             await self.close()
@@ -99,10 +100,11 @@ class PeerProcess:
 
     def _seeding(self) -> Seeding:
         return Seeding(
-            store=self.store,
+            keeper=self.keeper,
             spool=self.config.home / "spool",
             source=self._source,
             exchange=self.exchange,
+            clock=self._clock,
             background=self._background,
             executor=self._executor,
         )
@@ -123,8 +125,7 @@ class PeerProcess:
         """Begin to connect to the supernodes, and to tidy up from time to time."""
         for node in self.config.supernodes:
             self.supernodes.link(node)
-        if self.config.role is not Role.SEED:
-            self._background.spawn(self._janitor(), "janitor")
+        self._background.spawn(self._janitor(), "janitor")
 
     # -- worker_peer.api.Peer -------------------------------------------------------------------------------------------
 
@@ -138,6 +139,7 @@ class PeerProcess:
             self.control.close()
         self.supernodes.close()
         await self._background.close()
+        await self.keeper.close()
         await self.exchange.close()
         await self._close_rest()
 
@@ -191,15 +193,17 @@ class PeerProcess:
                     self.seeding.broke(link, event.task, event.message)
 
     async def _janitor(self) -> None:
-        """Forget what nobody has used for `expire_s`, and what an earlier run left behind for longer than that."""
-        while self.config.expire_s > 0:
-            for task in await self.downloads.expire(self.config.expire_s):
-                _log.info("task %s has not been used for %.0f s: deleted", task[:16], self.config.expire_s)
-            await asyncio.sleep(_JANITOR_S)
+        await asyncio.sleep(self.config.tidy_after_s)
+        while True:
+            try:
+                await self.keeper.tidy()
+            except OSError as error:
+                _log.error("the store cannot be tidied: %s", error)
+            await asyncio.sleep(self.config.tidy_every_s)
 
-    async def purge(self) -> None:
-        """Delete every complete content: the process ends, and nobody would ever serve or delete them again."""
-        await self.downloads.expire(-1.0)
+    async def purge(self) -> list[str]:
+        """Delete every complete content that need not be kept: the process ends, and nobody would serve or delete them."""
+        return await self.keeper.purge()
 
 
 async def open_peer(config: PeerConfig, *, clock: Clock | None = None) -> PeerProcess:

@@ -16,6 +16,7 @@ from wire.messages import Drop, Lease, Leave, LeaveReason, Message, Origin, Repo
 from worker_peer.api import DownloadFailed, DownloadRequest
 from worker_peer.back_to_source import read_missing
 from worker_peer.broker_link import BrokerLink
+from worker_peer.cache_keeper import CacheKeeper
 from worker_peer.config import PeerConfig
 from worker_peer.content import ContentReader, SharedContent
 from worker_peer.core.arrival import Arrival
@@ -50,10 +51,9 @@ from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
 from worker_peer.host.logs import PieceLog
 from worker_peer.host.source import SourceReader
-from worker_peer.host.store import Store, StoreFull, TaskFile
+from worker_peer.host.store import StoreFull, TaskFile
 from worker_peer.registration import registration
 from worker_peer.supernodes import Supernodes
-from worker_peer.task_files import TaskFiles
 
 _log = logging.getLogger("download")
 
@@ -85,7 +85,7 @@ class Downloads:
         self,
         config: PeerConfig,
         *,
-        store: Store,
+        keeper: CacheKeeper,
         supernodes: Supernodes,
         source: SourceReader,
         clock: Clock,
@@ -94,7 +94,7 @@ class Downloads:
         piece_log: PieceLog,
     ) -> None:
         self._config = config
-        self._files = TaskFiles(store, executor)
+        self._files = keeper.files
         self._supernodes = supernodes
         self._source = source
         self._clock = clock
@@ -204,21 +204,25 @@ class Downloads:
             download.link.send(Leave(task=task, reason=reason))
         self.exchange.unshare(task)
 
-    async def expire(self, older_than_s: float) -> list[str]:
-        """Forget and delete contents that nobody has used for so long, an earlier run's among them. The tasks' ids."""
-        now, gone = self._clock.now(), []
-        for task, download in list(self._downloads.items()):
-            used_at = max(download.used_at, self.exchange.served_at.get(task, 0.0))
-            if not download.content.readers and now - used_at > older_than_s:
-                self._forget(download, LeaveReason.EVICTED)
-                await self._files.remove(task)
-                gone.append(task)
-        if older_than_s > 0:
-            for task in await self._files.left_behind(older_than_s, self._clock.wall(), set(self._downloads)):
-                if task not in self._downloads:
-                    await self._files.remove(task)
-                    gone.append(task)
-        return gone
+    # -- worker_peer.cache_keeper.Holder --------------------------------------------------------------------------------
+
+    def last_uses(self) -> dict[str, float]:
+        """See Holder."""
+        return {task: max(each.used_at, self.served_at(task)) for task, each in self._downloads.items()}
+
+    def is_busy(self, task: str) -> bool:
+        """See Holder."""
+        download = self._downloads.get(task)
+        return download is not None and (bool(download.content.readers) or download.session.state is not SessionState.COMPLETE)
+
+    def served_at(self, task: str) -> float:
+        """See Holder."""
+        return self.exchange.served_at.get(task, float("-inf"))
+
+    def let_go(self, task: str) -> None:
+        """See Holder."""
+        if task in self._downloads:
+            self._forget(self._downloads[task], LeaveReason.EVICTED)
 
     @property
     def active(self) -> int:

@@ -38,9 +38,10 @@ _UNREADABLE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EIO})
 class StoreFull(Exception):
     """The disk has no room. `needed` and `free` are bytes; the text says where, and what to do."""
 
-    def __init__(self, path: Path, needed: int, free: int) -> None:
+    def __init__(self, path: Path, needed: int, free: int, text: str = "") -> None:
         super().__init__(
-            f"{path} has no room: {needed} bytes are needed, {free} are free; "
+            text
+            or f"{path} has no room: {needed} bytes are needed, {free} are free; "
             "free some, or put the home folder on a larger disk (a quota or ulimit -f counts too)"
         )
         self.path = path
@@ -231,7 +232,7 @@ class Store:
     """
 
     def __init__(self, root: Path, *, maps: bool = False, clock: Clock | None = None) -> None:
-        self._root = root
+        self._root: Final = root
         self._maps = maps
         self._clock = clock or SystemClock()
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -239,6 +240,11 @@ class Store:
         root.chmod(0o700)
         #: What is here, how large it is and when it was last used.
         self.index: Final = StoreIndex(root)
+
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+        return self._root
 
     def create(self, task: str, layout: PieceLayout, *, url: str = "", content_type: str = "") -> TaskFile:
         """A new content without pieces, its space reserved; one of the same task that is here is replaced.
@@ -347,12 +353,12 @@ class Store:
         stored = self.index.get(task)
         return stored.kept_until if stored is not None else 0.0
 
-    def written_at(self, task: str) -> float:
-        """When something of the task was last written, in unix seconds; 0: it is not here."""
+    def is_linked(self, task: str) -> bool:
+        """Whether a user has a hard link of the content's file: deleting it here gives the disk nothing back."""
         try:
-            return max((_folder(self._root, task) / name).stat().st_mtime for name in (JOURNAL, CONTENT))
+            return (_folder(self._root, task) / CONTENT).stat().st_nlink > 1
         except OSError:
-            return 0.0
+            return False
 
     def free_bytes(self) -> int:
         """Bytes that this user may still write to the store's file system."""

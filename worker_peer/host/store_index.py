@@ -169,7 +169,7 @@ def _entries(path: Path | str) -> list[os.DirEntry[str]]:
 
 
 def _one(folder: str, task: str) -> Stored | None:
-    length, size, used_at, kept_until = -1, _FOLDER_BYTES, 0.0, 0.0
+    length, size, used_at, kept_until, whole = -1, _FOLDER_BYTES, 0.0, 0.0, False
     for entry in _entries(folder):
         try:
             found = entry.stat(follow_symlinks=False)
@@ -180,12 +180,13 @@ def _one(folder: str, task: str) -> Stored | None:
             length, size = found.st_size, size + max(_pages(found.st_size), found.st_blocks * 512)
             used_at = max(used_at, found.st_mtime)
         elif entry.name == JOURNAL:
-            size, used_at = size + found.st_blocks * 512, max(used_at, found.st_mtime)
+            size, used_at, whole = size + found.st_blocks * 512, max(used_at, found.st_mtime), True
         elif entry.name == NOTES:
             kept_until = read_notes(Path(folder)).kept_until
     if length < 0:
         return None
-    return Stored(task=task, length=length, size=size, used_at=used_at, kept_until=kept_until)
+    # Half a content, of a process that was killed while it was made, is older than any.
+    return Stored(task=task, length=length, size=size, used_at=used_at if whole else 0.0, kept_until=kept_until)
 
 
 def read_notes(folder: Path) -> Notes:

@@ -223,11 +223,11 @@ class StoreLife(RuleBasedStateMachine):
 
     @initialize(quota=st.integers(1, 200))
     def begin(self, quota: int) -> None:
-        self.rules = Rules(quota=quota, expire_s=500)
+        self.limits = Rules(quota=quota, expire_s=500)
 
     @rule(size=st.integers(0, 120))
     def create(self, size: int) -> None:
-        found = room_for(size, self.store.values(), self.rules, self.now, free=PLENTY)
+        found = room_for(size, self.store.values(), self.limits, self.now, free=PLENTY)
         if isinstance(found, Shortage):
             assert found.quota_room is not None
             assert found.quota_room < size
@@ -242,14 +242,14 @@ class StoreLife(RuleBasedStateMachine):
     def use(self, data: st.DataObject, in_use: bool, kept_s: float) -> None:
         task = data.draw(st.sampled_from(sorted(self.store)))
         content = self.store[task]
-        room = room_to_keep(task, self.store.values(), self.rules, self.now)
+        room = room_to_keep(task, self.store.values(), self.limits, self.now)
         until = self.now + kept_s if kept_s and room is not None and content.size <= room else 0.0
         self.store[task] = replace(content, used_at=self.now, in_use=in_use, kept_until=until)
 
     @rule(seconds=st.integers(1, 600))
     def wait(self, seconds: int) -> None:
         self.now += seconds
-        self.leave([each.task for each, _ in tidied(self.store.values(), self.rules, self.now, free=PLENTY)])
+        self.leave([each.task for each, _ in tidied(self.store.values(), self.limits, self.now, free=PLENTY)])
 
     def leave(self, tasks: list[str]) -> None:
         for task in tasks:
@@ -260,12 +260,12 @@ class StoreLife(RuleBasedStateMachine):
     @invariant()
     def the_quota_holds(self) -> None:
         if self.store:
-            assert sum(each.size for each in self.store.values()) <= self.rules.quota
+            assert sum(each.size for each in self.store.values()) <= self.limits.quota
 
     @invariant()
     def what_is_kept_has_no_more_than_its_share(self) -> None:
         kept = sum(each.size for each in self.store.values() if each.kept_until > self.now)
-        assert not self.store or kept <= self.rules.quota * self.rules.kept_percent // 100
+        assert not self.store or kept <= self.limits.quota * self.limits.kept_percent // 100
 
 
 TestStoreLife = StoreLife.TestCase

@@ -130,3 +130,19 @@ def test_a_strangers_files_are_not_counted(tmp_path: Path) -> None:
     store = Store(root)
     assert store.index.used == 0
     assert TASK not in store.index
+
+
+def test_a_content_is_as_old_as_its_last_write_and_half_a_one_is_older_than_any(store: Store, tmp_path: Path) -> None:
+    file = filled(store)
+    file.close()
+    journal = file.path.with_name("journal")
+    for content_at, journal_at, used_at in ((100, 300, 300.0), (400, 300, 400.0)):
+        os.utime(file.path, (content_at, content_at))
+        os.utime(journal, (journal_at, journal_at))
+        found = StoreIndex(tmp_path / "store").get(TASK)
+        assert found is not None
+        assert found.used_at == used_at
+    journal.unlink()
+    found = StoreIndex(tmp_path / "store").get(TASK)
+    assert found is not None
+    assert found.used_at == 0.0
