@@ -2,8 +2,7 @@
 
 from typing import Final
 
-#: In flight to a child from one parent at first; grows to what the path holds (rate times delay).
-FIRST_CREDIT_BYTES: Final = 2 << 20
+#: In flight to a child from one parent, at most. What it begins with and grows to is the child's to choose.
 MAX_CREDIT_BYTES: Final = 16 << 20
 
 
@@ -12,7 +11,7 @@ class Credit:
 
     __slots__ = ("in_flight", "limit")
 
-    def __init__(self, limit: int = FIRST_CREDIT_BYTES) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = min(max(1, limit), MAX_CREDIT_BYTES)
         self.in_flight = 0
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wire.strategies import patient
-from wire.credit import FIRST_CREDIT_BYTES, MAX_CREDIT_BYTES, Credit
+from wire.credit import MAX_CREDIT_BYTES, Credit
 
 
 def test_requests_fit_until_the_limit_and_no_further() -> None:
@@ -25,13 +25,12 @@ def test_one_request_is_always_allowed() -> None:
 
 
 def test_the_limit_is_bounded() -> None:
-    assert Credit().limit == FIRST_CREDIT_BYTES
     assert Credit(1 << 40).limit == MAX_CREDIT_BYTES
     assert Credit(0).limit == Credit(-5).limit == 1
 
 
 def test_more_back_than_in_flight_is_a_bug() -> None:
-    credit = Credit()
+    credit = Credit(100)
     credit.spend(5)
     with pytest.raises(ValueError, match="6 bytes back of 5 in flight"):
         credit.give_back(6)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-from wire.credit import Credit
+from wire.credit import MAX_CREDIT_BYTES, Credit
 from wire.messages import Blocks, GetBlocks, PieceFailure
 from wire.pieces import DIGEST_BYTES, PieceLayout
 from worker_peer.core.path import Path
@@ -97,7 +97,7 @@ class _Parent:
 
     name: str
     path: Path
-    credit: Credit = field(default_factory=Credit)
+    credit: Credit = field(default_factory=lambda: Credit(MAX_CREDIT_BYTES))
     jobs: deque[Job] = field(default_factory=deque)
     #: (task, piece, first block) -> (blocks, bytes, when, for whom): asked for and not here yet.
     asked: dict[tuple[str, int, int], tuple[int, int, float, Job]] = field(default_factory=dict)

@@ -255,11 +255,10 @@ class Session:
         if self._file_ready and self.layout == layout and usable:
             self.state = SessionState.SWARMING
             return self._take_waiting()
-        anew = self._file_ready
         self._candidates.clear()
         self.layout, self._file_ready, self._preparing = layout, False, True
         self.have = PieceSet(layout.piece_count)
-        return [PrepareFile(layout=layout, content_type=self.content_type, anew=anew)]
+        return [PrepareFile(layout=layout, content_type=self.content_type)]
 
     def _adopt_whole(self) -> list[Effect]:
         """The stored content has the digest that the seed found: all of its pieces count."""

@@ -19,11 +19,10 @@ class RegisterTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareFile:
-    """Make the file for the content; with `anew`, whatever is there under this task is wrong and goes."""
+    """Make the file for the content. Whatever is there under this task is wrong and goes."""
 
     layout: PieceLayout
     content_type: str
-    anew: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

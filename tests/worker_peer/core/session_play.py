@@ -87,8 +87,8 @@ def reported(*done: tuple[int, int, float]) -> ReportPieces:
     return ReportPieces(done=done)
 
 
-def prepare(anew: bool = False, layout: PieceLayout = LAYOUT) -> PrepareFile:
-    return PrepareFile(layout=layout, content_type="", anew=anew)
+def prepare(layout: PieceLayout = LAYOUT) -> PrepareFile:
+    return PrepareFile(layout=layout, content_type="")
 
 
 def opened(*have: int, digest: str | None = None, layout: PieceLayout = LAYOUT) -> StoreOpened:

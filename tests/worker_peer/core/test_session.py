@@ -74,7 +74,7 @@ def test_a_new_content_is_registered_prepared_fetched_and_finished() -> None:
     play = Play() >> StoreOpened()
     play.over(SessionState.REGISTERING)
     play = play >> SupernodeUp() << register() >> told(None, TaskState.PROBING)
-    play = play >> told(content_type="text/plain") << PrepareFile(layout=LAYOUT, content_type="text/plain", anew=False)
+    play = play >> told(content_type="text/plain") << PrepareFile(layout=LAYOUT, content_type="text/plain")
     play.over(SessionState.REGISTERING)
     play = play >> empty() >> lease(0, 1) << fetch(0, 1) >> lease(2, 3, number=8) << fetch(2, 3, number=8)
     assert play.session.promised == {0: 7, 1: 7, 2: 8, 3: 8}
@@ -191,7 +191,7 @@ def test_stored_pieces_under_a_digest_count_at_once() -> None:
 
 def test_stored_pieces_of_another_cut_go() -> None:
     play = Play(DIGEST) >> SupernodeUp() >> opened(1, 2) << register(1, 2) >> told(OTHER_LAYOUT)
-    play = play << prepare(anew=True, layout=OTHER_LAYOUT) >> StorePrepared(have=PieceSet(5))
+    play = play << prepare(layout=OTHER_LAYOUT) >> StorePrepared(have=PieceSet(5))
     play.over(SessionState.SWARMING)
     assert play.session.have == PieceSet(5)
 
@@ -216,7 +216,7 @@ def test_stored_pieces_of_a_url_all_count_when_the_whole_has_the_same_digest() -
 
 def test_a_finished_content_of_a_url_goes_when_the_whole_is_another_or_not_known() -> None:
     for news in (told(), told(state=TaskState.CACHED, digest=OTHER_DIGEST)):
-        play = Play() >> SupernodeUp() >> opened(0, 1, 2, 3, digest=DIGEST) << register() >> news << prepare(anew=True) >> empty()
+        play = Play() >> SupernodeUp() >> opened(0, 1, 2, 3, digest=DIGEST) << register() >> news << prepare() >> empty()
         play = play >> lease(0) << fetch(0)
         play.over(SessionState.SWARMING)
 
