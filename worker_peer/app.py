@@ -28,6 +28,7 @@ from worker_peer.host.logs import PieceLog
 from worker_peer.host.source import SourceReader
 from worker_peer.host.store import Store
 from worker_peer.host.values import bracketed
+from worker_peer.host_limits import HostLimits
 from worker_peer.seeding import Seeding
 from worker_peer.supernodes import Supernodes
 
@@ -49,8 +50,9 @@ class PeerProcess:
         self._background = Background()
         self._executor = ThreadPoolExecutor(max_workers=8, thread_name_prefix="disk")
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        limiter = TokenBucket(config.source_rate) if config.source_rate else None
-        self._source = SourceReader(limiter=limiter, clock=clock, user_agent=f"damselfly/{config.software or '0'}")
+        self.limits = HostLimits(total_rate=config.total_rate, upload_rate=config.upload_rate)
+        limits = (TokenBucket(config.source_rate), self.limits.down)
+        self._source = SourceReader(limits=limits, clock=clock, user_agent=f"damselfly/{config.software or '0'}")
         handlers = LinkHandlers(on_up=self._up, on_down=self._down, on_message=self._message, alive=self._alive)
         self.supernodes = Supernodes(
             context=self._context, hello=self._hello, handlers=handlers, clock=clock, background=self._background
@@ -94,8 +96,7 @@ class PeerProcess:
             clock=self._clock,
             loop=asyncio.get_running_loop(),
             on_events=self._exchanged,
-            total_rate=self.config.total_rate,
-            upload_rate=self.config.upload_rate,
+            limits=self.limits,
         )
 
     def _seeding(self) -> Seeding:
@@ -116,7 +117,7 @@ class PeerProcess:
             peer_id=self.peer_id,
             software=self.config.software,
             open_content=self.open,
-            set_total_rate=self.exchange.set_total_rate,
+            set_total_rate=self._set_total_rate,
             clock=self._clock,
             background=self._background,
         )
@@ -161,8 +162,12 @@ class PeerProcess:
             data_endpoint=f"tcp://{host}:{self.exchange.data_port}",
             hint_endpoint=f"tcp://{host}:{self.exchange.hint_port}",
             location=self.config.location,
-            upload_rate=self.config.upload_rate,
+            upload_rate=self.limits.up.rate,
         )
+
+    def _set_total_rate(self, rate: int) -> None:
+        self.limits.set_total(rate, self._clock.now())
+        self.exchange.limits_changed()
 
     def _alive(self) -> Alive:
         received = [self.downloads.received[origin] for origin in Origin]

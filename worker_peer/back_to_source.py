@@ -13,6 +13,7 @@ from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
 from worker_peer.api import DownloadRequest
 from worker_peer.host.digests import ContentDigest
+from worker_peer.host.limits import Limit
 from worker_peer.host.source import SourceBody, SourceError, SourceReader, SourceRequest
 from worker_peer.host.store import ContentChanged, StoreFull, TaskFile
 from worker_peer.source_writer import SourceWriter
@@ -48,10 +49,12 @@ async def read_missing(
     digest: str | None,
     *,
     source: SourceReader,
+    limit: Limit | None = None,
     executor: Executor,
     on_pieces: Callable[[list[int]], None],
 ) -> SourceOutcome:
-    """Read `missing` into the file, then digest the whole. `digest` (and the request's md5) is what it must be."""
+    """Read `missing` into the file, then digest the whole. `digest` (and the request's md5) is what it must be, `limit`
+    this download's own."""
     loop = asyncio.get_running_loop()
     left = missing.copy()
 
@@ -72,7 +75,9 @@ async def read_missing(
             before = len(left)
             offset, end = first * file.layout.piece_length, stop * file.layout.piece_length
             until = end if end < file.layout.length else None
-            body = await source.open(source_request(request), offset=offset, stop=until, validator=validator)
+            body = await source.open(
+                source_request(request), offset=offset, stop=until, validator=validator, limit=limit, who=request.task
+            )
             validator = validator or body.validator
             try:
                 await _read_run(body, file, left, stop, executor, came)

@@ -13,14 +13,16 @@ from typing import Final
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from wire.credit import MAX_CREDIT_BYTES
 from wire.framing import to_frames
 from wire.messages import Blocks, Have, NoBlocks, PieceFailure
 from worker_peer.core.fetching import Done, Fate, Fetching, Job, Lost
 from worker_peer.core.hints import Hints
 from worker_peer.data_socket import TURN, count, prepare, understood, waits
 from worker_peer.host.digests import block_digest
-from worker_peer.host.limits import TokenBucket
+from worker_peer.host.limits import lowest
 from worker_peer.host.store import StoreFull
+from worker_peer.host_limits import FairLimit
 from worker_peer.shared_contents import SharedFiles
 
 #: A parent's connection without work is closed after so long.
@@ -59,14 +61,15 @@ class BlockFetcher:
         context: zmq.Context[zmq.Socket[bytes]],
         *,
         poller: zmq.Poller,
-        total_rate: int,
+        total: FairLimit,
         files: SharedFiles,
         refused: dict[str, int],
         handlers: FetcherHandlers,
     ) -> None:
-        self.total = TokenBucket(total_rate)
+        self._total = total
         #: Bytes received, by parent.
         self.received_bytes: Counter[str] = Counter()
+        self.received_in_all = 0
         self.subscriber = context.socket(zmq.SUB)
         prepare(self.subscriber)
         self._context = context
@@ -80,7 +83,7 @@ class BlockFetcher:
         self._parents: dict[object, str] = {}
         self._tidy_at = 0.0
         self._hints = Hints()
-        self._fetching = Fetching(self._wait_for, self._hints.holders)
+        self._fetching = Fetching(self._wait_for, self._hints.holders, self._largest)
 
     def close(self) -> None:
         """Close the sockets."""
@@ -149,12 +152,17 @@ class BlockFetcher:
         shared = self._files.get(task)
         if shared is None:
             return 0.0
-        wait = max(shared.bucket.ready_in(now), self.total.ready_in(now))
+        wait = shared.limit.ready_in(now) or self._total.ask(task, size, now)
         if wait > 0:
             return wait
-        shared.bucket.take(size, now)
-        self.total.take(size, now)
+        shared.limit.take(size, now)
         return 0.0
+
+    def _largest(self, task: str) -> int:
+        """Bytes to ask for at once: of a slow limit a twentieth of a second, so that it holds over short times too."""
+        shared = self._files.get(task)
+        rate = lowest(self._total.rate, shared.limit.rate if shared is not None else 0)
+        return rate // 20 if rate else MAX_CREDIT_BYTES
 
     def ask(self, now: float) -> None:
         """Send the requests that credit and limits allow, and give up parents that owe an answer for too long."""
@@ -214,6 +222,7 @@ class BlockFetcher:
             count(self._refused, "not_asked_for")
             return
         self.received_bytes[parent] += len(payload)
+        self.received_in_all += len(payload)
         if not _right(job, message, payload):
             count(self._refused, "wrong_digest")
             self._tell(self._fetching.wrong(job))

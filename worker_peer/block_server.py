@@ -36,7 +36,7 @@ class BlockServer:
         peer_id: str,
         bind_ip: str,
         port: int,
-        upload_rate: int,
+        upload: TokenBucket,
         files: SharedFiles,
         refused: dict[str, int],
         on_broken: Callable[[str, Exception], None],
@@ -60,7 +60,7 @@ class BlockServer:
         self._files = files
         self._refused = refused
         self._on_broken = on_broken
-        self._upload = TokenBucket(upload_rate)
+        self._upload = upload
         self._serving = Serving(self._presence)
         self._waits_until: float | None = None
         #: Pieces that no hint has told yet, by task; and when they are told.

@@ -30,7 +30,6 @@ _SUPERNODE_PATIENCE_S = 5.0
 _WITHOUT_MEANING = {
     "clientqueue": "pieces are written as they come, there is no queue to size",
     "console": "the log is the host's peer's: <home>/logs/dfclient.log",
-    "minrate": "a download goes on as long as bytes come; --timeout bounds it",
 }
 _SERVER_WITHOUT_MEANING = {
     "data": "contents are in <home>/data",
@@ -73,7 +72,12 @@ def _oneshot_parser() -> argparse.ArgumentParser:
     add("-o", "--output", default="", help="where to put it (default: the URL's last part, here)")
     add("-s", "--locallimit", type=rate, default=None, help="bytes per second of this download: 20MB, 512K; 0: not limited")
     add("--totallimit", type=rate, default=None, help="bytes per second of all downloads of this host; 0: not limited")
-    add("--minrate", type=rate, default=None, help="accepted, without meaning")
+    add(
+        "--minrate",
+        type=rate,
+        default=None,
+        help="without --timeout: the swarm may take the file's length by this rate, and 10 s; then the source is asked",
+    )
     add("-e", "--timeout", type=duration, default=0.0, help="give up after so long (90s, 5m); 0: never")
     add("-m", "--md5", default="", help="md5 that the file must have")
     add("-i", "--identifier", default="", help="splits downloads of one URL (only without --md5)")
@@ -199,6 +203,7 @@ def _options(parser: argparse.ArgumentParser, flags: argparse.Namespace, propert
         output=Path(flags.output or _name_of(parser, url)).absolute(),
         rate=limit or 0,
         total_rate=total or 0,
+        min_rate=(flags.minrate if flags.minrate is not None else properties.min_rate) or 0,
         timeout_s=flags.timeout,
         md5=_md5(parser, flags.md5),
         identifier=flags.identifier or None,

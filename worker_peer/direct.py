@@ -39,7 +39,7 @@ async def download_directly(
     Raises SourceError, WrongContent, OutputUnwritable; then `output` is as it was.
     """
     clock = SystemClock()
-    reader = SourceReader(limiter=TokenBucket(rate) if rate else None, clock=clock, user_agent="damselfly", trust_env=True)
+    reader = SourceReader(limits=(TokenBucket(rate),), clock=clock, user_agent="damselfly", trust_env=True)
     request = SourceRequest(url=url, headers=headers, insecure=insecure, certificates=certificates, byte_range=byte_range)
     content = ContentDigest(with_md5=md5 is not None)
     spare = None

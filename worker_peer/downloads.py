@@ -49,6 +49,7 @@ from worker_peer.core.session_events import (
 from worker_peer.exchange import BlocksStored, Exchange, ExchangeEvent, StoreBroke
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
+from worker_peer.host.limits import TokenBucket
 from worker_peer.host.logs import PieceLog
 from worker_peer.host.source import SourceReader
 from worker_peer.host.store import StoreFull, TaskFile
@@ -72,6 +73,7 @@ class _Download:
     link: BrokerLink | None
     used_at: float
     began_at: float
+    limit: TokenBucket
     file: TaskFile | None = None
     timer: asyncio.TimerHandle | None = None
     done: list[tuple[int, int, float]] = field(default_factory=list)
@@ -122,8 +124,9 @@ class Downloads:
         if download is None:
             download = self._begin(task, request)
         download.used_at = self._clock.now()
-        if request.rate and download.request.rate and request.rate > download.request.rate:
-            self.exchange.set_rate(task, request.rate)
+        if download.limit.rate and (request.rate == 0 or request.rate > download.limit.rate):
+            download.limit.set_rate(request.rate, self._clock.now())
+            self.exchange.limits_changed()
         reader = ContentReader(download.content)
         try:
             await reader.opened()
@@ -141,7 +144,7 @@ class Downloads:
         session = Session(task, wanted_digest=request.wanted_digest, settings=settings, now=now)
         content = SharedContent(task, self._executor)
         link = self._supernodes.choose(request.supernodes or self._config.supernodes)
-        download = _Download(request, session, content, link, now, now)
+        download = _Download(request, session, content, link, now, now, TokenBucket(request.rate))
         content.supernode = link.node if link is not None else ""
         content.on_unread = lambda: self._unread(task)
         content.on_reading = lambda: self.exchange.follow_blocks(task)
@@ -427,7 +430,7 @@ class Downloads:
 
     def _share(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str = "", *, known: bool = True) -> None:
         download.file = file
-        self.exchange.share(download.session.task, file, have, rate=download.request.rate)
+        self.exchange.share(download.session.task, file, have, limit=download.limit)
         if known:
             self._show(download, file, have, content_type)
 
@@ -488,6 +491,7 @@ class Downloads:
             effect.pieces,
             effect.digest,
             source=self._source,
+            limit=download.limit,
             executor=self._executor,
             on_pieces=on_pieces,
         )

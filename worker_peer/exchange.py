@@ -23,6 +23,7 @@ from worker_peer.core.fetching import Done, Fate
 from worker_peer.host.clock import Clock
 from worker_peer.host.limits import TokenBucket
 from worker_peer.host.store import StoreFull, TaskFile
+from worker_peer.host_limits import HostLimits
 from worker_peer.shared_contents import SharedFile, SharedFiles
 
 _log = logging.getLogger("exchange")
@@ -63,8 +64,7 @@ class Exchange:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         on_events: Callable[[list[ExchangeEvent]], None],
-        total_rate: int = 0,
-        upload_rate: int = 0,
+        limits: HostLimits,
     ) -> None:
         """Binds at once. Raises OSError with the address when the port cannot be had."""
         self.peer_id = peer_id
@@ -80,7 +80,7 @@ class Exchange:
             peer_id=peer_id,
             bind_ip=bind_ip,
             port=port,
-            upload_rate=upload_rate,
+            upload=limits.up,
             files=self._files,
             refused=self.refused,
             on_broken=self._broke,
@@ -88,7 +88,7 @@ class Exchange:
         self._fetcher = BlockFetcher(
             context,
             poller=self._poller,
-            total_rate=total_rate,
+            total=limits.down,
             files=self._files,
             refused=self.refused,
             handlers=FetcherHandlers(on_fate=self._on_fate, on_blocks=self._on_blocks, on_broken=self._broke),
@@ -130,31 +130,32 @@ class Exchange:
         """Bytes of blocks received, by parent."""
         return self._fetcher.received_bytes
 
+    @property
+    def received_in_all(self) -> int:
+        """Bytes of blocks received so far."""
+        return self._fetcher.received_in_all
+
     def leases(self) -> frozenset[int]:
         """Leases with pieces on their way, as of a moment ago."""
         return self._leases
 
     # -- commands, from the loop ----------------------------------------------------------------------------------------
 
-    def share(self, task: str, file: TaskFile, have: PieceSet, *, rate: int) -> None:
+    def share(self, task: str, file: TaskFile, have: PieceSet, *, limit: TokenBucket | None = None) -> None:
         """From now on serve the pieces in `have`, and write what is fetched, into this file.
 
-        `rate`: bytes per second of this download, 0: any. The file is the exchange's to close.
+        `limit`: of this download; None: none of its own. The file is the exchange's to close.
         """
-        shared = SharedFile(file, have.copy(), TokenBucket(rate))
+        shared = SharedFile(file, have.copy(), limit or TokenBucket(0))
         self._do(lambda: self._share(task, shared))
 
     def unshare(self, task: str) -> None:
         """Neither serve nor fetch the task any more. The file is closed."""
         self._do(lambda: self._unshare(task))
 
-    def set_rate(self, task: str, rate: int) -> None:
-        """Another limit for one download."""
-        self._do(lambda: self._set_rate(task, rate))
-
-    def set_total_rate(self, rate: int) -> None:
-        """Another limit for all downloads together."""
-        self._do(lambda: self._fetcher.total.set_rate(rate, self._clock.now()))
+    def limits_changed(self) -> None:
+        """A limit is another one now: what waits for it is looked at again."""
+        self._do(lambda: None)
 
     def fetch(
         self, task: str, lease: int, parent: str, endpoint: str, hint_endpoint: str, pieces: list[tuple[int, bytes]]
@@ -269,10 +270,6 @@ class Exchange:
         if shared is not None:
             shared.file.close()
         self._server.task_gone(task)
-
-    def _set_rate(self, task: str, rate: int) -> None:
-        if task in self._files:
-            self._files[task].bucket.set_rate(rate, self._clock.now())
 
     def _mark_linked(self, task: str) -> None:
         if task in self._files:

@@ -19,6 +19,7 @@ from wire.errors import ErrorCode, LocalError
 from wire.ids import digest_in_url, url_without_secrets
 from wire.messages import Download, Finished, Origin, Progress
 from worker_peer.host.command_line import software_version
+from worker_peer.host.limits import lowest
 from worker_peer.host.placement import OutputError, Placement, check_output, place_output
 from worker_peer.host.source import SourceError
 from worker_peer.host.values import format_rate
@@ -30,6 +31,8 @@ from worker_peer.progress_bar import ProgressBar
 _PREPARE_FAILED: Final = 1101
 _NEEDS_AUTH: Final = 1103
 _DOWNLOAD_FAILED: Final = 1104
+#: 1.x's time for a download: its length by --minrate, and so much more.
+_MIN_RATE_GRACE_S: Final = 10.0
 
 
 class Reason(IntEnum):
@@ -121,13 +124,15 @@ def _from_swarm(options: OneshotOptions) -> _Outcome:
     except NoHostPeer as error:
         raise _Failed(Reason.REGISTER, str(error)) from None
     try:
-        deadline = time.monotonic() + options.timeout_s if options.timeout_s > 0 else None
+        began_at = time.monotonic()
+        deadline = began_at + options.timeout_s if options.timeout_s > 0 else None
         finished = None
         through = ""
         with ProgressBar(always=options.bar) as bar:
             try:
                 for message in peer.download(_request(options), deadline):
                     if isinstance(message, Progress):
+                        _check_pace(options, message, began_at)
                         through = _on_progress(options, message, bar, through)
                     else:
                         finished = message
@@ -138,13 +143,24 @@ def _from_swarm(options: OneshotOptions) -> _Outcome:
             except LocalError as error:
                 # A URL or a header longer than the protocol carries.
                 raise _Failed(Reason.REGISTER, f"the swarm cannot be asked for it: {error}: shorten it") from None
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, _Failed):
                 peer.cancel()
                 raise
         assert finished is not None
         return _place(options, peer.placed, finished)
     finally:
         peer.close()
+
+
+def _check_pace(options: OneshotOptions, message: Progress, began_at: float) -> None:
+    """1.x's --minrate: the time that the swarm has, where --timeout says nothing. Raises _Failed when it is over."""
+    # What the user's own limits slow down is not the swarm's fault.
+    least = lowest(options.min_rate, options.rate, options.total_rate) if options.min_rate else 0
+    if not least or options.timeout_s > 0 or message.length is None:
+        return
+    allowed_s = message.length / least + _MIN_RATE_GRACE_S
+    if time.monotonic() - began_at > allowed_s:
+        raise _Failed(Reason.NONE, f"it took longer than {allowed_s:.0f}s, which is slower than --minrate {format_rate(least)}")
 
 
 def _on_progress(options: OneshotOptions, message: Progress, bar: ProgressBar, through: str) -> str:
@@ -253,7 +269,8 @@ def _from_source(options: OneshotOptions, reason: Reason) -> _Outcome:
         certificates=options.certificates,
         digest=wanted,
         md5=options.md5,
-        rate=options.rate,
+        # Nobody else on the host knows of this one: it keeps to the host's limit by itself.
+        rate=lowest(options.rate, options.total_rate),
         output=options.output,
     )
     try:

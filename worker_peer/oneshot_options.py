@@ -14,6 +14,7 @@ class OneshotOptions:
     output: Path
     rate: int
     total_rate: int
+    min_rate: int
     timeout_s: float
     md5: str | None
     identifier: str | None

@@ -43,7 +43,12 @@ class PropertiesFile:
 
     nodes: tuple[str, ...] = setting((), "supernodes, host[:port][=weight]")
     local_limit: str = setting("0B", "bytes per second of one download; 0: not limited", key="localLimit", syntax=parse_rate)
-    min_rate: str = setting("64KB", "least bytes per second", key="minRate", syntax=parse_rate)
+    min_rate: str = setting(
+        "64KB",
+        "bytes per second that bound a download's time, as --minrate; said by nobody: nothing does",
+        key="minRate",
+        syntax=parse_rate,
+    )
     total_limit: str = setting(
         "0B", "bytes per second of all downloads of the host; 0: not limited", key="totalLimit", syntax=parse_rate
     )
@@ -68,7 +73,7 @@ class Properties:
     """Bytes per second of all downloads of the host, 0: not limited."""
 
     min_rate: int | None = None
-    """1.x computed time-outs from it."""
+    """Bytes per second by which a download's length bounds its time in the swarm, 0: nothing does."""
 
     work_home: Path | None = None
     """Folder of contents, logs and the control socket."""

@@ -271,7 +271,9 @@ class _Reading:
         seeding = self._seeding
         offset = _first_missing(file) if file is not None else 0
         validator = seeding._validators.get(self._task, "")
-        body: Body = await seeding._source.open(self._request, offset=offset, validator=validator if offset else "")
+        body: Body = await seeding._source.open(
+            self._request, offset=offset, validator=validator if offset else "", who=self._task
+        )
         seeding._bodies.add(body)
         try:
             if body.length is None:
@@ -369,7 +371,7 @@ class _Reading:
     def _share(self, file: TaskFile) -> None:
         if self._task not in self._seeding._files:
             self._seeding._files[self._task] = file
-            self._seeding._exchange.share(self._task, file, file.have, rate=0)
+            self._seeding._exchange.share(self._task, file, file.have)
 
     def _tell(self, file: TaskFile, pieces: list[int], digest: str | None = None) -> None:
         """SEEDED, in as many messages as it takes; the digest in the last one."""

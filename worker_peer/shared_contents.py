@@ -17,7 +17,7 @@ class SharedFile:
     #: Verified pieces that may be served. Not the file's own: a stored piece may be of an older content.
     have: PieceSet
     #: The download's own limit.
-    bucket: TokenBucket
+    limit: TokenBucket
     #: Blocks here of pieces that are on their way (0: none yet).
     partial: dict[int, int] = field(default_factory=dict)
 

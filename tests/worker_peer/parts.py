@@ -18,8 +18,10 @@ from wire.messages import Blocks, GetBlocks, Message
 from wire.pieces import PieceLayout
 from worker_peer.exchange import Exchange, ExchangeEvent
 from worker_peer.host.digests import block_digest
+from worker_peer.host.limits import TokenBucket
 from worker_peer.host.loop_socket import LoopSocket, Sent
 from worker_peer.host.store import Store, TaskFile
+from worker_peer.host_limits import HostLimits
 
 LOOPBACK = "127.0.0.1"
 _WAIT_S = 20.0
@@ -131,6 +133,9 @@ class Node:
     store: Store
     clock: FakeClock
     told: Told
+    limits: HostLimits
+    #: Of each download.
+    own_limits: dict[str, TokenBucket] = field(default_factory=dict)
 
     @property
     def endpoint(self) -> str:
@@ -145,7 +150,8 @@ class Node:
     def share(self, content: Sample, *pieces: int, rate: int = 0) -> TaskFile:
         """Have these pieces, and take the others. The exchange closes the file."""
         file = content.file(self.store, pieces)
-        self.exchange.share(content.task, file, PieceSet.of(content.layout.piece_count, pieces), rate=rate)
+        limit = self.own_limits[content.task] = TokenBucket(rate)
+        self.exchange.share(content.task, file, PieceSet.of(content.layout.piece_count, pieces), limit=limit)
         self.exchange.follow_blocks(content.task)
         return file
 
@@ -184,7 +190,7 @@ class Nodes:
 
     def node(self, name: str, *, total_rate: int = 0, upload_rate: int = 0) -> Node:
         """An exchange of its own store and clock."""
-        told, clock = Told(), FakeClock()
+        told, clock, limits = Told(), FakeClock(), HostLimits(total_rate=total_rate, upload_rate=upload_rate)
         exchange = Exchange(
             self.context,
             peer_id=name,
@@ -193,10 +199,9 @@ class Nodes:
             clock=clock,
             loop=asyncio.get_running_loop(),
             on_events=told,
-            total_rate=total_rate,
-            upload_rate=upload_rate,
+            limits=limits,
         )
-        made = Node(name=name, exchange=exchange, store=Store(self._folder / name), clock=clock, told=told)
+        made = Node(name=name, exchange=exchange, store=Store(self._folder / name), clock=clock, told=told, limits=limits)
         self._nodes.append(made)
         return made
 

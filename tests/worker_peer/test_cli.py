@@ -86,6 +86,7 @@ def test_defaults(asked: list[OneshotOptions], monkeypatch: pytest.MonkeyPatch, 
         output=tmp_path / "file.tar",
         rate=0,
         total_rate=0,
+        min_rate=0,
         timeout_s=0.0,
         md5=None,
         identifier=None,
@@ -143,21 +144,23 @@ def test_a_range_header_is_a_part_and_no_header(asked: list[OneshotOptions], val
 def test_what_the_file_sets_holds_unless_a_flag_says_otherwise(
     asked: list[OneshotOptions], properties: Callable[[Properties], None]
 ) -> None:
-    properties(Properties(nodes=(Node(host="a", port=1),), local_limit=5, total_limit=6, work_home=Path("/var/home")))
+    properties(Properties(nodes=(Node(host="a", port=1),), local_limit=5, total_limit=6, min_rate=4, work_home=Path("/var/home")))
     found = options(asked, "-u", "http://h/f")
     assert (found.supernodes, found.rate, found.total_rate, found.home) == (("a:1",), 5, 6, Path("/var/home"))
+    assert found.min_rate == 4
+    assert options(asked, "-u", "http://h/f", "--minrate", "0").min_rate == 0
+    assert options(asked, "-u", "http://h/f", "--minrate", "64K").min_rate == 64 << 10
     found = options(asked, "-u", "http://h/f", "-n", "b:2", "-s", "0", "--totallimit", "7B", "--home", "/other")
     assert (found.supernodes, found.rate, found.total_rate, found.home) == (("b:2",), 0, 7, Path("/other"))
 
 
 def test_flags_without_a_meaning_say_so_once(asked: list[OneshotOptions], capsys: pytest.CaptureFixture[str]) -> None:
-    given = options(asked, "-u", "http://h/f", "--clientqueue", "6", "--minrate", "64K", "--console")
+    given = options(asked, "-u", "http://h/f", "--clientqueue", "6", "--console")
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 3
+    assert len(told) == 2
     assert told[0].startswith("dfget: --clientqueue has no meaning here: ")
     assert told[1].startswith("dfget: --console has no meaning here: ")
     assert told[1].endswith("<home>/logs/dfclient.log")
-    assert told[2].startswith("dfget: --minrate has no meaning here: ")
     assert options(asked, "-u", "http://h/f", "--console=false") == given
     assert capsys.readouterr().err == ""
 

@@ -1,6 +1,7 @@
 """Downloads of a whole peer whose supernode goes, comes back, forgets; and contents that nobody uses any more."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,26 @@ async def test_without_a_supernode_the_rest_comes_from_the_source(nodes: Nodes, 
         assert by_origin(reader, peer=2 * 4096, source=len(content.data) - 2 * 4096)
         assert source.body_bytes == len(content.data)  # without a digest what is here is compared, not trusted
         assert reader.digest == content.sha256
+        await reader.close()
+
+
+@pytest.mark.parametrize(("own", "hosts"), [(400_000, 0), (0, 400_000), (400_000, 1 << 30)])
+async def test_limits_hold_on_the_way_back_to_source(nodes: Nodes, tmp_path: Path, own: int, hosts: int) -> None:
+    async with SourceServer() as source, open_lab(nodes, tmp_path, total_rate=hosts) as lab:
+        content = sample(400_000)
+        request = request_for(source.url("/file?Signature=secret"), rate=own)
+        content.task = request.task
+        source.pages["/file"] = Page(body=content.data)
+        opening = lab.peer._background.spawn(lab.peer.open(request), "open")
+        await lab.registered()
+        lab.tell(content)
+        reader = await opening
+        began_at = time.monotonic()
+        await lab.supernode.close()
+        assert await asyncio.wait_for(read_all(reader), 20) == content.data
+        # A second's bytes, less the burst; without a limit it takes a third of a second.
+        assert time.monotonic() - began_at >= 0.95
+        assert by_origin(reader, source=len(content.data))
         await reader.close()
 
 
@@ -131,7 +152,8 @@ async def test_a_dropped_content_is_deleted_unless_somebody_reads_it(lab: Lab) -
     await until(lambda: lab.peer.store.tasks() == [], "it is deleted")
 
 
-async def test_a_rate_holds_and_a_higher_one_is_taken_over(nodes: Nodes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("higher", [1 << 30, 0])
+async def test_a_rate_holds_and_a_higher_one_is_taken_over(nodes: Nodes, tmp_path: Path, higher: int) -> None:
     async with open_lab(nodes, tmp_path) as lab:
         content = url_content(3 * 4096)
         parent = lab.parent(content, 0, 1, 2)
@@ -141,7 +163,8 @@ async def test_a_rate_holds_and_a_higher_one_is_taken_over(nodes: Nodes, tmp_pat
         reader = await opening
         lab.lease(content, parent, 0, 1, 2)
         await until(lambda: lab.peer.exchange.received_bytes.get(parent.name), "the first block passes")
-        second = await lab.peer.open(request_for(rate=1 << 30))
+        await (await lab.peer.open(request_for(rate=1))).close()
+        second = await lab.peer.open(request_for(rate=higher))
         # The debt of the first block is paid at the new rate: what would take an hour takes no time.
         assert await asyncio.wait_for(read_all(second), 20) == content.data
         await reader.close()

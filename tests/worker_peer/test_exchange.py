@@ -127,7 +127,7 @@ async def test_blocks_are_told_only_to_who_follows_them(nodes: Nodes) -> None:
     parent, child = nodes.node("parent"), nodes.node("child")
     parent.share(content, 0, 1)
     file = content.file(child.store)
-    child.exchange.share(content.task, file, PieceSet(2), rate=0)
+    child.exchange.share(content.task, file, PieceSet(2))
     child.fetch(content, parent, 0)
     await child.told.until(Done)
     assert child.told.of(BlocksStored) == []
@@ -407,4 +407,5 @@ async def test_a_port_that_is_taken_is_named(nodes: Nodes) -> None:
             clock=first.clock,
             loop=first.exchange._loop,
             on_events=first.told,
+            limits=first.limits,
         )

@@ -221,7 +221,8 @@ async def test_a_downloads_limit_holds_and_can_be_raised(nodes: Nodes) -> None:
     file = child.share(content, rate=RATE)
     child.fetch(content, parent, *range(8))
     assert await seconds_of(child, parent, 8) >= 0.5 - AHEAD_S
-    child.exchange.set_rate(content.task, 0)
+    child.own_limits[content.task].set_rate(0, child.clock.now())
+    child.exchange.limits_changed()
     child.fetch(content, parent, *range(8, 16), lease=2)
     at = child.clock.at
     await child.told.until(Done, 16)
@@ -238,7 +239,8 @@ async def test_the_hosts_limit_holds_over_all_downloads(nodes: Nodes) -> None:
         child.share(content)
         child.fetch(content, parent, *range(4))
     assert await seconds_of(child, parent, 8) >= 0.5 - AHEAD_S
-    child.exchange.set_total_rate(0)
+    child.limits.set_total(0, child.clock.now())
+    child.exchange.limits_changed()
     for content in (one, two):
         child.fetch(content, parent, *range(4, 8), lease=2)
     await child.told.until(Done, 16)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,7 @@ class Bench:
             "output": self.folder / "output",
             "rate": 0,
             "total_rate": 0,
+            "min_rate": 0,
             "timeout_s": 0.0,
             "md5": None,
             "identifier": None,
@@ -285,6 +287,40 @@ async def test_a_peer_that_dies_in_the_middle_is_left(bench: Bench) -> None:
     code, lines = await bench.run()
     assert code == 0
     assert_lines(lines, *CONNECTED, TURNED.format("the host's peer has died"), FROM_SOURCE, SUCCESS.format(3))
+
+
+@pytest.mark.parametrize(
+    ("limits", "least"),
+    [({}, "1GB"), ({"rate": 1 << 29}, "512MB"), ({"rate": 1 << 29, "total_rate": 1 << 20}, "1MB"), ({"rate": 1 << 40}, "1GB")],
+)
+async def test_a_swarm_slower_than_minrate_is_left_for_the_source(bench: Bench, limits: dict[str, int], least: str) -> None:
+    peer = bench.peer(PROGRESS, finished(bench.stored()))
+    bench.patch.setattr(oneshot, "_MIN_RATE_GRACE_S", -1.0)
+    code, lines = await bench.run(min_rate=1 << 30, **limits)
+    assert code == 0
+    slow = rf"it took longer than -1s, which is slower than --minrate {least}"
+    assert_lines(lines, TURNED.format(slow), FROM_SOURCE, SUCCESS.format(0))
+    assert (peer.cancelled, peer.closed) == (1, 1)
+
+
+@pytest.mark.parametrize("asked", [{}, {"rate": 5}, {"min_rate": 1}, {"min_rate": 1 << 30, "timeout_s": 60.0}])
+async def test_a_swarm_that_is_fast_enough_is_not_left(bench: Bench, asked: dict[str, Any]) -> None:
+    peer = bench.peer(PROGRESS, finished(bench.stored()))
+    if "timeout_s" in asked:
+        bench.patch.setattr(oneshot, "_MIN_RATE_GRACE_S", -1.0)
+    code, lines = await bench.run(**asked)
+    assert code == 0
+    assert_lines(lines, *CONNECTED, SUCCESS.format(0))
+    assert peer.cancelled == 0
+
+
+@pytest.mark.parametrize(("limits", "seconds"), [({"rate": 100_000}, 0.45), ({"rate": 1 << 30, "total_rate": 100_000}, 0.45)])
+async def test_the_lowest_limit_holds_straight_from_the_source(bench: Bench, limits: dict[str, int], seconds: float) -> None:
+    began_at = time.monotonic()
+    code, lines = await bench.run(from_source=True, **limits)
+    assert code == 0
+    assert_lines(lines, FROM_SOURCE, SUCCESS.format(100))
+    assert time.monotonic() - began_at >= seconds
 
 
 async def test_a_download_that_takes_too_long_is_given_up(bench: Bench) -> None:

@@ -109,11 +109,17 @@ class Fetching:
 
     `wait_for(task, bytes, now)` says how long so many bytes must wait for the limits, 0: go. `holders(task, piece)` names
     peers that said they have a piece: a piece that its parent does not deliver is asked of one of them, before the
-    supernode has to hear of it.
+    supernode has to hear of it. `largest(task)`: bytes that one request should not exceed, as far as it is of blocks.
     """
 
-    def __init__(self, wait_for: Callable[[str, int, float], float], holders: Callable[[str, int], list[str]]) -> None:
+    def __init__(
+        self,
+        wait_for: Callable[[str, int, float], float],
+        holders: Callable[[str, int], list[str]],
+        largest: Callable[[str], int] = lambda _: MAX_CREDIT_BYTES,
+    ) -> None:
         self._wait_for = wait_for
+        self._largest = largest
         self._holders = holders
         self._parents: dict[str, _Parent] = {}
         self._jobs: dict[tuple[str, int], Job] = {}
@@ -194,7 +200,7 @@ class Fetching:
         """Ask for what is left of a piece. Returns what holds the rest of it back."""
         block = job.layout.block_length
         parent.credit.limit = parent.path.credit(_FIRST_BLOCKS * block)
-        run = max(1, parent.path.run(block) // block)
+        run = max(1, min(parent.path.run(block), self._largest(job.task)) // block)
         while job.next_block < job.blocks:
             key = (job.task, job.piece, job.next_block)
             if key in parent.asked:

@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 from wire.errors import ErrorCode
 from wire.ids import ByteRange
 from worker_peer.host.clock import Clock
-from worker_peer.host.limits import TokenBucket
+from worker_peer.host.limits import Limit, lowest
 from worker_peer.host.source_rules import (
     Answer,
     HeaderPairs,
@@ -75,12 +75,20 @@ class SourceBody:
     """An answer whose body is still to be read. Close it, whatever happens."""
 
     def __init__(
-        self, response: "aiohttp.ClientResponse", answer: Answer, name: str, limiter: TokenBucket | None, clock: Clock
+        self,
+        response: "aiohttp.ClientResponse",
+        answer: Answer,
+        name: str,
+        *,
+        limits: tuple[Limit, ...],
+        who: str,
+        clock: Clock,
     ) -> None:
         self._response = response
         self._answer = answer
         self._name = name
-        self._limiter = limiter
+        self._limits = limits
+        self._who = who
         self._clock = clock
         self.status: Final = response.status
         #: Bytes of the whole content (of the request's part, where it names one); None: the source does not tell.
@@ -97,34 +105,39 @@ class SourceBody:
         self.bytes_read = 0
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, at most 1 MiB at a time and no faster than the limit.
+        """The body as it arrives, at most 1 MiB at a time and no faster than the limits.
 
         Ends only when all that was promised has come. Raises SourceError (SOURCE_ERROR, retryable) when it has not.
         """
         while chunk := await self._read():
             self.bytes_read += len(chunk)
-            if self._limiter is not None and (wait := self._limiter.take(len(chunk), self._clock.now())):
-                await asyncio.sleep(wait)
+            for limit in self._limits:
+                await self._pay(limit, len(chunk))
             yield chunk
         if self._answer.body_length not in (None, self.bytes_read):
             raise self._died("died")
+
+    async def _pay(self, limit: Limit, size: int) -> None:
+        """Wait until bytes that have come may pass."""
+        wait = limit.ask(self._who, size, self._clock.now())
+        while wait > 0:
+            await asyncio.sleep(wait)
+            wait = limit.ask(self._who, size, self._clock.now())
+        # What is taken may be owed still: what has been given on at any moment is never more than the limit allows.
+        if owed := limit.ready_in(self._clock.now()):
+            await asyncio.sleep(owed)
 
     async def _read(self) -> bytes:
         import aiohttp
         from aiohttp.http_exceptions import HttpProcessingError
 
         try:
-            return await self._response.content.read(self._chunk_bytes())
+            return await self._response.content.read(_chunk_bytes(self._limits))
         except TimeoutError:
             raise self._died("fell silent") from None
         except (aiohttp.ClientError, HttpProcessingError, OSError):
             # Their texts may hold the URL with its query.
             raise self._died("died") from None
-
-    def _chunk_bytes(self) -> int:
-        rate = self._limiter.rate if self._limiter is not None else 0
-        # A tenth of a second at a time: otherwise a slow limit would give nothing for many seconds, then a lump.
-        return min(_CHUNK_BYTES, max(_SMALLEST_CHUNK_BYTES, rate // 10)) if rate else _CHUNK_BYTES
 
     def _died(self, what: str) -> SourceError:
         promised = self._answer.body_length
@@ -147,14 +160,16 @@ class SourceReader:
     def __init__(
         self,
         *,
-        limiter: TokenBucket | None = None,
+        limits: tuple[Limit, ...] = (),
         clock: Clock,
         user_agent: str,
         trust_env: bool = False,
         timeouts: SourceTimeouts | None = None,
     ) -> None:
-        """`trust_env`: go by HTTP_PROXY, HTTPS_PROXY and NO_PROXY. Not for a gateway, which would ask itself."""
-        self._limiter = limiter
+        """`limits` hold for all bodies together.
+
+        `trust_env`: go by HTTP_PROXY, HTTPS_PROXY and NO_PROXY. Not for a gateway, which would ask itself."""
+        self._limits = limits
         self._clock = clock
         self._user_agent = user_agent
         self._trust_env = trust_env
@@ -162,14 +177,27 @@ class SourceReader:
         self._session: aiohttp.ClientSession | None = None
         self._tls: OrderedDict[tuple[bool, tuple[bytes, ...]], ssl.SSLContext] = OrderedDict()
 
-    async def open(self, request: SourceRequest, *, offset: int = 0, stop: int | None = None, validator: str = "") -> SourceBody:
+    async def open(
+        self,
+        request: SourceRequest,
+        *,
+        offset: int = 0,
+        stop: int | None = None,
+        validator: str = "",
+        limit: Limit | None = None,
+        who: str = "",
+    ) -> SourceBody:
         """Ask for a content from its byte `offset` up to `stop` (None: its end); returns when the answer's head is here.
 
-        `validator`: what an earlier body of this content had; the source then sends no rest of another content. Raises
+        `validator`: what an earlier body of this content had; the source then sends no rest of another content. `limit`:
+        this content's own; `who`: its name, where limits are shared. Raises
         SourceError for everything that is not that content; ValueError for an offset past the request's range.
         """
         wanted = wanted_range(request.byte_range, offset, stop)
-        response, target = await self._follow(request, _range_headers(wanted, validator if offset else ""))
+        limits = (*((limit,) if limit is not None else ()), *self._limits)
+        # No further ahead of a slow limit than two chunks of it: what waits here has taken its place on the link already.
+        headers = _range_headers(wanted, validator if offset else "")
+        response, target = await self._follow(request, headers, read_ahead=_chunk_bytes(limits))
         try:
             answer = read_answer(
                 response.status,
@@ -184,7 +212,7 @@ class SourceReader:
         except BaseException:
             response.close()
             raise
-        return SourceBody(response, answer, target.name, self._limiter, self._clock)
+        return SourceBody(response, answer, target.name, limits=limits, who=who, clock=self._clock)
 
     async def is_current(self, request: SourceRequest, validator: str) -> bool:
         """Whether the source says that the content with this validator is still what it has: one request, no body read.
@@ -207,11 +235,13 @@ class SourceReader:
             await self._session.close()
             self._session = None
 
-    async def _follow(self, request: SourceRequest, range_headers: HeaderPairs) -> tuple["aiohttp.ClientResponse", Target]:
+    async def _follow(
+        self, request: SourceRequest, range_headers: HeaderPairs, *, read_ahead: int = _CHUNK_BYTES
+    ) -> tuple["aiohttp.ClientResponse", Target]:
         target = target_of(request.url)
         headers = request_headers(request.headers, self._user_agent, target.basic)
         for _ in range(_MAX_REDIRECTS + 1):
-            response = await self._get(target, headers + range_headers, request)
+            response = await self._get(target, headers + range_headers, request, read_ahead)
             if response.status not in _REDIRECTS:
                 return response, target
             location = response.headers.get("Location", "")
@@ -229,7 +259,9 @@ class SourceReader:
             target = following
         raise SourceError(ErrorCode.SOURCE_ERROR, f"{target.name} is redirected more than {_MAX_REDIRECTS} times; check the URL")
 
-    async def _get(self, target: Target, headers: HeaderPairs, request: SourceRequest) -> "aiohttp.ClientResponse":
+    async def _get(
+        self, target: Target, headers: HeaderPairs, request: SourceRequest, read_ahead: int
+    ) -> "aiohttp.ClientResponse":
         import aiohttp
         from yarl import URL
 
@@ -247,6 +279,7 @@ class SourceReader:
                 ssl=tls,
                 proxy=proxy,
                 proxy_headers=proxy_headers,
+                read_bufsize=read_ahead,
             )
         except aiohttp.ClientHttpProxyError as error:
             raise status_error(error.status, f"the proxy on the way to {target.name}") from None
@@ -305,6 +338,12 @@ class SourceReader:
             return None, None
         through = target_of(proxy if "://" in proxy else f"http://{proxy}")
         return through.url, {"Proxy-Authorization": through.basic} if through.basic else None
+
+
+def _chunk_bytes(limits: tuple[Limit, ...]) -> int:
+    rate = lowest(*(limit.rate for limit in limits))
+    # A twentieth of a second at a time: otherwise a slow limit would give nothing for many seconds, then a lump.
+    return min(_CHUNK_BYTES, max(_SMALLEST_CHUNK_BYTES, rate // 20)) if rate else _CHUNK_BYTES
 
 
 def _range_headers(wanted: ByteRange | None, validator: str) -> HeaderPairs:

@@ -188,6 +188,24 @@ def test_a_limit_of_the_host_is_exact_and_two_downloads_get_half_each_of_it() ->
     assert had[OTHER][1] == pytest.approx(5 * rate, rel=0.05)
 
 
+@pytest.mark.parametrize(("largest", "longest"), [(1 << 30, 8), (3 << 17, 3), (1 << 17, 1), (0, 1)])
+def test_a_slow_limit_makes_requests_short(largest: int, longest: int) -> None:
+    layout, now, counts = PieceLayout(1 << 30, 1 << 20, 1 << 17), 0.0, set()
+    fetching = Fetching(lambda *_: 0.0, lambda *_: [], lambda task: largest if task == TASK else 0)
+    fetching.lease(TASK, 1, ONE, layout, [(piece, bytes(256)) for piece in range(60)], now)
+    while asks := fetching.asks(now):
+        now += 0.001
+        for request in (ask.request for ask in asks):
+            counts.add(request.count)
+            size = layout.run_span(request.piece, request.first, request.count)[1]
+            message = Blocks(task=TASK, piece=request.piece, first=request.first, count=request.count)
+            job = fetching.expects(ONE, message, size, now)
+            assert job is not None
+            fetching.stored(job, request.count, now)
+    assert max(counts) == longest
+    assert len(fetching) == 0
+
+
 def test_a_download_that_is_done_is_not_where_a_later_one_begins(child: Child) -> None:
     """Else it would be given all that the others have had since, before they get anything."""
     asked: list[str] = []

@@ -99,7 +99,7 @@ async def test_content_encoding_is_never_undone(server: SourceServer, reader: So
 
 async def test_the_limit_holds(server: SourceServer) -> None:
     clock = SystemClock()
-    reader = SourceReader(limiter=TokenBucket(1_000_000, 0), clock=clock, user_agent="x")
+    reader = SourceReader(limits=(TokenBucket(1_000_000, 0),), clock=clock, user_agent="x")
     server.pages["/file"] = Page(body=CONTENT[:300_000])
     before = clock.now()
     body = await reader.open(SourceRequest(url=server.url("/file")))
