@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import zmq
 
-from wire.messages import Alive, Hello, Message, Origin, Role
+from wire.messages import Alive, Hello, Message, Origin, Role, Warm
 from wire.version import PROTOCOL
 from worker_peer.api import DownloadRequest
 from worker_peer.broker_link import BrokerLink, LinkHandlers
@@ -29,8 +29,11 @@ from worker_peer.host.source import SourceReader
 from worker_peer.host.store import Store
 from worker_peer.host.values import bracketed
 from worker_peer.host_limits import HostLimits
+from worker_peer.seed_contents import SeedContents
 from worker_peer.seeding import Seeding
 from worker_peer.supernodes import Supernodes
+from worker_peer.swarm_contents import SwarmContents
+from worker_peer.warming import Warmer
 
 _log = logging.getLogger("peer")
 
@@ -70,6 +73,7 @@ class PeerProcess:
         )
         self.exchange: Exchange
         self.seeding: Seeding | None = None
+        self.warmer: Warmer
         self.control: ControlServer | None = None
 
     async def bind(self) -> None:
@@ -82,6 +86,7 @@ class PeerProcess:
         try:
             self.seeding = self._seeding() if self.config.role is Role.SEED else None
             self.keeper.holder = self.seeding or self.downloads
+            self.warmer = self._warmer()
             self.control = self._control() if self.config.control_socket else None
         except OSError:
             await self.close()
@@ -108,6 +113,16 @@ class PeerProcess:
             clock=self._clock,
             background=self._background,
             executor=self._executor,
+        )
+
+    def _warmer(self) -> Warmer:
+        seeding = self.seeding
+        return Warmer(
+            SeedContents(seeding, self._executor) if seeding is not None else SwarmContents(self.downloads, self._executor),
+            keeper=self.keeper,
+            set_rate=self.exchange.set_background_rate,
+            clock=self._clock,
+            background=self._background,
         )
 
     def _control(self) -> ControlServer:
@@ -139,6 +154,7 @@ class PeerProcess:
         if self.control is not None:
             self.control.close()
         self.supernodes.close()
+        self.warmer.close()
         await self._background.close()
         await self.keeper.close()
         await self.exchange.close()
@@ -178,12 +194,16 @@ class PeerProcess:
 
     def _up(self, link: BrokerLink) -> None:
         self.downloads.supernode_up(link)
+        self.warmer.supernode_up(link)
 
     def _down(self, link: BrokerLink) -> None:
         self.downloads.supernode_down(link)
+        self.warmer.supernode_down(link)
 
     def _message(self, link: BrokerLink, message: Message) -> None:
-        if self.seeding is not None:
+        if isinstance(message, Warm):
+            self.warmer.message(link, message)
+        elif self.seeding is not None:
             self.seeding.message(link, message)
         else:
             self.downloads.message(link, message)

@@ -5,7 +5,6 @@ Driver, on the loop. Each effect that starts something ends in exactly one event
 
 import asyncio
 import logging
-from collections import Counter
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -18,7 +17,7 @@ from worker_peer.back_to_source import read_missing
 from worker_peer.broker_link import BrokerLink
 from worker_peer.cache_keeper import CacheKeeper
 from worker_peer.config import PeerConfig
-from worker_peer.content import ContentReader, SharedContent
+from worker_peer.content import ContentDamaged, ContentReader, SharedContent
 from worker_peer.core.arrival import Arrival
 from worker_peer.core.fetching import Done, Lost
 from worker_peer.core.session import NO_SUPERNODE, Session, SessionSettings, SessionState
@@ -37,6 +36,8 @@ from worker_peer.core.session_events import (
     LeaseGiven,
     PieceCame,
     PieceLost,
+    Purpose,
+    PurposeChanged,
     SourceEnded,
     StoreOpened,
     StorePrepared,
@@ -54,12 +55,11 @@ from worker_peer.host.logs import PieceLog
 from worker_peer.host.source import SourceReader
 from worker_peer.host.store import StoreFull, TaskFile
 from worker_peer.registration import registration
+from worker_peer.strikes import Strikes
 from worker_peer.supernodes import Supernodes
 
 _log = logging.getLogger("download")
 
-#: Parents whose strikes are counted for the log.
-_STRIKES_KEPT = 4096
 _KNOWN = (SessionState.SWARMING, SessionState.COMPLETE)  # the file is of the content that is wanted
 
 
@@ -108,26 +108,26 @@ class Downloads:
         self.exchange: Exchange
         #: Bytes of contents received, by origin; for ALIVE and /metrics.
         self.received = dict.fromkeys(Origin, 0)
-        # Against parents, for the log; the supernode keeps the count that decides.
-        self._strikes: Counter[str] = Counter()
+        self._strikes = Strikes(piece_log)
 
     # -- the front ------------------------------------------------------------------------------------------------------
 
-    async def open(self, request: DownloadRequest) -> ContentReader:
+    async def open(self, request: DownloadRequest, purpose: Purpose = Purpose.READ) -> ContentReader:
         """Begin or join a download; returns when its length is known. Raises DownloadFailed."""
         task = request.task
         download = self._downloads.get(task)
         if download is not None and download.content.damaged:
-            raise DownloadFailed(
+            raise ContentDamaged(
                 ErrorCode.INTERNAL, f"task {task[:16]}: its file has gone bad, and is still being read: try later"
             )
         if download is None:
-            download = self._begin(task, request)
-        download.used_at = self._clock.now()
+            download = self._begin(task, request, purpose)
+        if purpose is not Purpose.OFFER:
+            download.used_at = self._clock.now()
         if download.limit.rate and (request.rate == 0 or request.rate > download.limit.rate):
             download.limit.set_rate(request.rate, self._clock.now())
             self.exchange.limits_changed()
-        reader = ContentReader(download.content)
+        reader = ContentReader(download.content, purpose)
         try:
             await reader.opened()
         except BaseException:
@@ -135,7 +135,7 @@ class Downloads:
             raise
         return reader
 
-    def _begin(self, task: str, request: DownloadRequest) -> _Download:
+    def _begin(self, task: str, request: DownloadRequest, purpose: Purpose) -> _Download:
         now = self._clock.now()
         settings = SessionSettings(
             supernode_patience_s=self._config.supernode_patience_s,
@@ -144,9 +144,11 @@ class Downloads:
         session = Session(task, wanted_digest=request.wanted_digest, settings=settings, now=now)
         content = SharedContent(task, self._executor)
         link = self._supernodes.choose(request.supernodes or self._config.supernodes)
-        download = _Download(request, session, content, link, now, now, TokenBucket(request.rate))
+        used_at = float("-inf") if purpose is Purpose.OFFER else now  # an offer is no use of it
+        download = _Download(request, session, content, link, used_at, now, TokenBucket(request.rate))
         content.supernode = link.node if link is not None else ""
         content.on_unread = lambda: self._unread(task)
+        content.on_purpose = lambda wanted: self._wanted(download, wanted)
         content.on_reading = lambda: self.exchange.follow_blocks(task)
         content.on_linked = lambda: self.exchange.mark_linked(task)
         self._downloads[task] = download
@@ -177,19 +179,28 @@ class Downloads:
             if download.session.state is not SessionState.FAILED and download.session.have is not None:
                 # Of an older content perhaps: readers see it when the supernode has named the same length.
                 self._share(download, file, download.session.have, known=download.session.wanted_digest is not None)
+            else:
+                file.close()
         if download.link is None and download.session.state is SessionState.REGISTERING:
             self._happened(download, StoreRefused(code=ErrorCode.NO_SUPERNODE, message=NO_SUPERNODE))
+
+    def _wanted(self, download: _Download, purpose: Purpose) -> None:
+        """What it is for has changed: who joins, and who leaves, decides how far it goes and whom it makes way for."""
+        if purpose is not download.session.purpose and self._downloads.get(download.session.task) is download:
+            self.exchange.set_background(download.session.task, background=purpose is not Purpose.READ)
+            self._happened(download, PurposeChanged(purpose))
 
     def _unread(self, task: str) -> None:
         """The last reader has gone: an unfinished download stops; what came stays in the store for the next one."""
         download = self._downloads.get(task)
         if download is None:
             return
-        download.used_at = self._clock.now()
+        if download.used_at > float("-inf"):
+            download.used_at = self._clock.now()
         if download.content.damaged:
             # Whoever asks next has it fetched anew.
             self._forget(download, LeaveReason.EVICTED)
-            self._background.spawn(self._discard(task), f"discard {task[:16]}")
+            self._background.spawn(self._files.remove(task), f"discard {task[:16]}")
         elif download.session.state is not SessionState.COMPLETE:
             self._forget(download, LeaveReason.CANCELLED)
 
@@ -226,6 +237,10 @@ class Downloads:
         """See Holder."""
         if task in self._downloads:
             self._forget(self._downloads[task], LeaveReason.EVICTED)
+
+    def is_here(self, task: str) -> bool:
+        """Whether all of it is here and right, and open."""
+        return task in self._downloads and self._downloads[task].session.state is SessionState.COMPLETE
 
     @property
     def active(self) -> int:
@@ -283,7 +298,7 @@ class Downloads:
             case Drop():
                 if download.session.state is SessionState.COMPLETE and not download.content.readers:
                     self._forget(download, LeaveReason.EVICTED)
-                    self._background.spawn(self._discard(message.task), f"discard {message.task[:16]}")
+                    self._background.spawn(self._files.remove(message.task), f"discard {message.task[:16]}")
 
     def exchanged(self, events: list[ExchangeEvent]) -> None:
         """What became of transfers."""
@@ -301,16 +316,7 @@ class Downloads:
                     self._piece_came(download, event.piece, origin, event.parent)
                     self._happened(download, PieceCame(piece=event.piece, lease=event.lease, rate=event.rate, origin=origin))
                 case Lost():
-                    if len(self._strikes) > _STRIKES_KEPT:
-                        self._strikes.clear()
-                    self._strikes[event.parent] += 1
-                    self._piece_log.strike(
-                        event.task,
-                        parent=event.parent,
-                        piece=event.piece,
-                        failure=event.failure,
-                        strikes=self._strikes[event.parent],
-                    )
+                    self._strikes.against(event)
                     if download.content.arrival is not None:
                         download.content.arrival.lost(event.piece)
                     self._happened(download, PieceLost(piece=event.piece, lease=event.lease, failure=event.failure))
@@ -356,7 +362,8 @@ class Downloads:
     def _do(self, download: _Download, effect: Effect) -> None:
         match effect:
             case RegisterTask():
-                self._register(download, effect)
+                if download.link is not None:
+                    download.link.send(registration(download.request, effect))
             case PrepareFile():
                 self._background.spawn(self._prepare(download, effect), f"prepare {download.session.task[:16]}")
             case FetchPieces():
@@ -381,10 +388,6 @@ class Downloads:
                 self._fail(download, effect)
             case _:
                 assert_never(effect)
-
-    def _register(self, download: _Download, effect: RegisterTask) -> None:
-        if download.link is not None:
-            download.link.send(registration(download.request, effect))
 
     def _report(self, download: _Download, effect: ReportPieces) -> None:
         """Reports of one moment travel in one message."""
@@ -430,7 +433,8 @@ class Downloads:
 
     def _share(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str = "", *, known: bool = True) -> None:
         download.file = file
-        self.exchange.share(download.session.task, file, have, limit=download.limit)
+        background = download.session.purpose is not Purpose.READ
+        self.exchange.share(download.session.task, file, have, limit=download.limit, background=background)
         if known:
             self._show(download, file, have, content_type)
 
@@ -465,10 +469,7 @@ class Downloads:
         download.content.fail(DownloadFailed(effect.code, f"task {task[:16]}: {effect.message}"[:1000], status=effect.status))
         self._forget(download, LeaveReason.FAILED)
         if effect.discard:
-            self._background.spawn(self._discard(task), f"discard {task[:16]}")
-
-    async def _discard(self, task: str) -> None:
-        await self._files.remove(task)
+            self._background.spawn(self._files.remove(task), f"discard {task[:16]}")
 
     async def _read_from_source(self, download: _Download, effect: ReadFromSource) -> None:
         """Read what is missing from the source; every piece is told as it comes."""

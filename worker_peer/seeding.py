@@ -18,6 +18,7 @@ from wire.errors import ErrorCode
 from wire.ids import ByteRange, url_without_secrets
 from wire.messages import MAX_PIECES_PER_MESSAGE, Drop, Fetch, Leave, LeaveReason, Message, Seeded, SeedFailed
 from wire.pieces import PieceLayout, layout_for
+from worker_peer.api import DownloadFailed
 from worker_peer.broker_link import BrokerLink
 from worker_peer.cache_keeper import CacheKeeper
 from worker_peer.exchange import Exchange
@@ -87,7 +88,7 @@ class Seeding:
         self._clock = clock
         self._background = background
         self._executor = executor
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, asyncio.Task[SeedFailed | None]] = {}
         self._readings: dict[str, _Reading] = {}
         #: Contents that are offered, who asked for each, and when.
         self._files: dict[str, TaskFile] = {}
@@ -124,7 +125,7 @@ class Seeding:
                     # A supernode that had lost sight of this seed has forgotten what it was told.
                     self._readings[message.task].tell_again(link)
             case Drop():
-                self._background.spawn(self._drop(message.task), f"drop {message.task[:16]}")
+                self._background.spawn(self.discard(message.task), f"drop {message.task[:16]}")
             case _:
                 _log.debug("the supernode said %s, which is not for a seed", message.KIND.name)
 
@@ -137,7 +138,8 @@ class Seeding:
         link.send(SeedFailed(task=task, code=ErrorCode.INTERNAL, message=message[:1000], source_bytes=self.source_bytes))
         self._background.spawn(self._files_on_disk.remove(task), f"remove {task[:16]}")
 
-    async def _drop(self, task: str) -> None:
+    async def discard(self, task: str) -> None:
+        """Neither read nor offer the task any more, and delete what is stored of it."""
         running = self._running.pop(task, None)
         if running is not None:
             running.cancel()
@@ -148,6 +150,39 @@ class Seeding:
     def _forget(self, task: str) -> None:
         for known in (self._files, self._links, self._asked_at, self._validators):
             known.pop(task, None)
+
+    # -- contents that are to be ready ----------------------------------------------------------------------------------
+
+    async def whole(self, link: BrokerLink, fetch: Fetch) -> TaskFile:
+        """The content's file, once all of it is here and right; it is read as for FETCH if need be. Raises DownloadFailed."""
+        task = fetch.task
+        file = self._files.get(task)
+        if task not in self._running and (file is None or file.digest is None):
+            self.message(link, fetch)
+        running = self._running.get(task)
+        failure: SeedFailed | None = None
+        if running is not None:
+            await asyncio.wait([running])
+            failure = None if running.cancelled() else running.result()
+        if failure is not None:
+            raise DownloadFailed(failure.code, f"task {task[:16]}: {failure.message}"[:1000], status=failure.status)
+        file = self._files.get(task)
+        if file is None or file.digest is None:
+            raise DownloadFailed(ErrorCode.CANCELLED, f"task {task[:16]} was dropped while it was read: ask again")
+        self._asked_at[task] = self._clock.now()
+        return file
+
+    def offers(self, task: str) -> bool:
+        """Whether all of the content is here, right, and served."""
+        file = self._files.get(task)
+        return file is not None and file.digest is not None
+
+    def progress(self, task: str) -> tuple[int, int | None]:
+        """Bytes of the content that are here, and of all of it where that is known."""
+        file = self._files.get(task)
+        if file is None:
+            return 0, None
+        return min(file.layout.length, len(file.have) * file.layout.piece_length), file.layout.length
 
     # -- worker_peer.cache_keeper.Holder --------------------------------------------------------------------------------
 
@@ -172,19 +207,21 @@ class Seeding:
 
     # -------------------------------------------------------------------------------------------------------------------
 
-    async def _read(self, reading: "_Reading", task: str) -> None:
+    async def _read(self, reading: "_Reading", task: str) -> SeedFailed | None:
+        """Returns why it cannot be had."""
         async with self._turns:
             try:
                 await reading.run()
+                return None
             except SourceError as error:
                 _log.warning("task %s cannot be read: %s", task[:16], error)
-                reading.failed(error.code, str(error), error.status)
+                return reading.failed(error.code, str(error), error.status)
             except StoreFull as error:
-                reading.failed(ErrorCode.STORE_FULL, str(error), 0)
+                return reading.failed(ErrorCode.STORE_FULL, str(error), 0)
             except ValueError as error:
-                reading.failed(ErrorCode.TOO_LARGE, str(error), 0)
+                return reading.failed(ErrorCode.TOO_LARGE, str(error), 0)
             except OSError as error:
-                reading.failed(ErrorCode.INTERNAL, f"the seed's store: {error}", 0)
+                return reading.failed(ErrorCode.INTERNAL, f"the seed's store: {error}", 0)
             finally:
                 if self._readings.get(task) is reading:
                     del self._readings[task]
@@ -220,12 +257,13 @@ class _Reading:
         if file is not None:
             self._tell(file, list(file.have), digest=file.digest)
 
-    def failed(self, code: ErrorCode, message: str, status: int) -> None:
-        """The task cannot be had."""
+    def failed(self, code: ErrorCode, message: str, status: int) -> SeedFailed:
+        """The task cannot be had. Returns what was told."""
         told = SeedFailed(
             task=self._task, code=code, status=status, message=message[:1000], source_bytes=self._seeding.source_bytes
         )
         self._link.send(told)
+        return told
 
     async def run(self) -> None:
         """Raises SourceError, StoreFull, OSError; ValueError for a content too large for the protocol."""

@@ -13,8 +13,7 @@ from tests.worker_peer.parts import Nodes, Sample, sample, until
 from tests.worker_peer.whole_peer import REQUEST, Lab, begin, by_origin, open_lab, read_all, request_for, url_content
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
-from wire.messages import Hello, Leave, LeaveReason, NotKnown, PieceFailure, Register, Report
-from worker_peer import downloads
+from wire.messages import Hello, Leave, LeaveReason, NotKnown, Register
 from worker_peer.api import DownloadFailed, DownloadRequest
 from worker_peer.content import ContentReader
 from worker_peer.host.store import Store
@@ -149,23 +148,6 @@ async def test_what_earlier_runs_left_goes_when_it_is_old_and_nobody_wants_it(no
         # A process that ends takes away what it has itself, not what may be another's.
         await lab.peer.purge()
         assert lab.peer.store.tasks() == [young.task]
-
-
-async def test_strikes_are_counted_for_so_many_parents(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "_STRIKES_KEPT", 1)
-    content = url_content()
-    lie = Sample(layout=content.layout, data=bytes(len(content.data)), task=content.task)
-    opening = await begin(lab)
-    lab.tell(content)
-    reader = await opening
-    for name, kept in (("a", {"a": 1}), ("b", {"a": 1, "b": 1}), ("c", {"c": 1}), ("c", {"c": 2})):
-        parent = next((node for node in lab.nodes._nodes if node.name == name), None) or lab.parent(lie, 0, name=name)
-        number = lab.lease(content, parent, 0)
-        report = await lab.hears(Report)
-        assert report.failed == ((number, 0, PieceFailure.DIGEST),)
-        assert lab.peer.downloads._strikes == kept
-    await reader.close()
-    await lab.hears(Leave)
 
 
 async def test_a_peer_says_hello_under_another_run(lab: Lab) -> None:

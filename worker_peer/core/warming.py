@@ -31,7 +31,6 @@ from worker_peer.core.warming_events import (
     Ended,
     Event,
     Failure,
-    Keep,
     NodeDown,
     NodeUp,
     Progress,
@@ -149,6 +148,11 @@ class Warming:
         warming = self._busy.get(task) or self._ready.get(task)
         return warming.state if warming is not None else None
 
+    def keep_s(self, task: str) -> float:
+        """For how long the content is to be kept: the longest that anybody wants who has not been told its end."""
+        warming = self._busy.get(task) or self._ready.get(task)
+        return max((warm.keep_s for warm in warming.askers.values()), default=0.0) if warming is not None else 0.0
+
     # -- what is asked for ----------------------------------------------------------------------------------------------
 
     def _on_asked(self, node: str, warm: Warm) -> None:
@@ -178,10 +182,10 @@ class Warming:
         """It was ready: whether it still is costs a look, not a download."""
         warming.askers[node] = warm
         self._ready.move_to_end(warming.task)
-        if warming.state is State.READY:
+        if warming.state is State.READY and warming.proof is not None:
             warming.state = State.CHECKING
             warming.run = self._next_run()
-            self._effects.append(Check(warming.task, warming.run))
+            self._effects.append(Check(warming.task, warming.run, warming.proof))
 
     def _cancel(self, node: str, task: str) -> None:
         ready = self._ready.get(task)
@@ -233,27 +237,27 @@ class Warming:
         warming = self._ready.get(event.task)
         if warming is None or warming.state is not State.CHECKING or warming.run != event.run:
             return
-        if event.holds:
+        if isinstance(event.outcome, Proof):
             self._become_ready(warming)
-        elif warming.askers and len(self._busy) < MOST_WAITING:
-            del self._ready[warming.task]
+            return
+        del self._ready[warming.task]
+        failure = event.outcome
+        if failure is None and warming.askers and len(self._busy) >= MOST_WAITING:
+            failure = _TOO_MANY
+        if failure is not None:
+            for node in warming.askers:
+                self._tell_failure(warming.task, node, failure)
+        elif warming.askers:
             warming.proof = None
             self._busy[warming.task] = warming
             self._count_rate(warming, +1)
             self._enqueue(warming)
             for node in warming.askers:
                 self._tell_state(warming, node)
-        else:
-            del self._ready[warming.task]
-            for node in warming.askers:
-                self._tell_failure(warming.task, node, _TOO_MANY)
 
     def _become_ready(self, warming: _Warming) -> None:
         warming.state = State.READY
         self._ready[warming.task] = warming
-        keep_s = max((warm.keep_s for warm in warming.askers.values()), default=0.0)
-        if keep_s > 0:
-            self._effects.append(Keep(warming.task, keep_s))
         self._tell_ready(warming)
         while len(self._ready) > MOST_READY:
             self._ready.popitem(last=False)

@@ -55,11 +55,11 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What became of a Check."""
+    """What became of a Check: None: it is not as it was proven."""
 
     task: str
     run: int
-    holds: bool
+    outcome: Proof | Failure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,10 @@ Event = Asked | Ended | Checked | NodeUp | NodeDown | Tick
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Have the content here and verified, through the supernode at `node`. Ends in one Ended, unless it is stopped."""
+    """Have the content here, verified, and kept for `Warming.keep_s`, by way of the supernode at `node`.
+
+    Ends in one Ended, unless it is stopped.
+    """
 
     task: str
     run: int
@@ -99,10 +102,11 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Look whether the content is still as it was when it was proven. Ends in one Checked."""
+    """Look whether the content is still as it was proven, and keep it for `Warming.keep_s`. Ends in one Checked."""
 
     task: str
     run: int
+    proof: Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +114,6 @@ class Stop:
     """Nobody wants it warm any more."""
 
     task: str
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Keep the content for so many seconds from now."""
-
-    task: str
-    keep_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,4 +131,4 @@ class Tell:
     message: Warmed
 
 
-Effect = Begin | Check | Stop | Keep | SetRate | Tell
+Effect = Begin | Check | Stop | SetRate | Tell

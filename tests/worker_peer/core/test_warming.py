@@ -17,7 +17,6 @@ from worker_peer.core.warming_events import (
     Ended,
     Event,
     Failure,
-    Keep,
     NodeDown,
     NodeUp,
     Progress,
@@ -63,8 +62,8 @@ class Host:
     def ends(self, number: int, outcome: Proof | Failure = PROOF) -> list[Effect]:
         return self.happens(Ended(task(number), self.runs[task(number)], outcome))
 
-    def checked(self, number: int, *, holds: bool) -> list[Effect]:
-        return self.happens(Checked(task(number), self.runs[task(number)], holds))
+    def checked(self, number: int, outcome: Proof | Failure | None = PROOF) -> list[Effect]:
+        return self.happens(Checked(task(number), self.runs[task(number)], outcome))
 
 
 @pytest.fixture
@@ -134,25 +133,43 @@ def test_what_is_ready_is_looked_at_and_told_without_its_turn(host: Host) -> Non
     effects = host.asked(1, keep_s=60.0)
     assert [type(each) for each in effects] == [Check]
     assert host.asked(1, keep_s=60.0) == [], "it is being looked at"
-    assert host.checked(1, holds=True) == [Keep(task(1), 60.0), Tell(ONE, done(1))]
-    assert host.happens(Checked(task(1), 0, False)) == [], "an answer to nothing"
+    assert host.warming.keep_s(task(1)) == 60.0
+    assert host.checked(1) == [Tell(ONE, done(1))]
+    assert host.happens(Checked(task(1), 0, None)) == [], "an answer to nothing"
 
 
 def test_what_is_ready_no_more_is_got_again(host: Host) -> None:
     host.asked(1)
     host.ends(1)
     host.asked(1)
-    effects = host.checked(1, holds=False)
+    effects = host.checked(1, None)
     assert begun(effects) == [1]
     assert told(effects) == [Warmed(task=task(1), received=(0, 0, 0, 0))]
     assert told(host.ends(1)) == [done(1)]
 
 
+def test_what_cannot_be_kept_any_longer_is_told_and_forgotten(host: Host) -> None:
+    host.asked(1)
+    host.ends(1)
+    host.asked(1, keep_s=9.0)
+    effects = host.checked(1, Failure(code=ErrorCode.STORE_FULL, message="no room to keep it"))
+    assert effects == [Tell(ONE, Warmed(task=task(1), code=ErrorCode.STORE_FULL, message="no room to keep it"))]
+    assert host.warming.state(task(1)) is None
+
+
+def test_a_failure_while_the_supernode_is_away_is_told_when_it_is_back(host: Host) -> None:
+    host.asked(1)
+    host.happens(NodeDown(ONE))
+    assert told(host.ends(1, Failure(code=ErrorCode.SOURCE_ERROR, message="no"))) == []
+    assert [each.code for each in told(host.happens(NodeUp(ONE)))] == [ErrorCode.SOURCE_ERROR]
+    assert told(host.happens(NodeDown(ONE), NodeUp(ONE))) == []
+
+
 def test_it_is_kept_for_the_longest_time_that_anybody_wants(host: Host) -> None:
     host.asked(1, keep_s=10.0)
     host.asked(1, node=TWO, keep_s=99.0)
+    assert (host.warming.keep_s(task(1)), host.warming.keep_s(task(2))) == (99.0, 0.0)
     effects = host.ends(1)
-    assert effects[0] == Keep(task(1), 99.0)
     assert told(effects) == told(effects, TWO) == [done(1)]
 
 
@@ -260,7 +277,7 @@ def test_a_supernode_that_has_restarted_asks_again_and_nothing_begins_twice(host
     effects = host.asked(1, 2)
     assert begun(effects) == []
     assert told(effects) == [Warmed(task=task(2), received=(0, 0, 0, 0))]
-    assert told(host.checked(1, holds=True)) == [done(1)]
+    assert told(host.checked(1)) == [done(1)]
 
 
 def test_only_so_many_are_remembered_as_ready(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

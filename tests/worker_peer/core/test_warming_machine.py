@@ -31,6 +31,7 @@ from worker_peer.core.warming_events import (
 TASKS = tuple(f"{number:064x}" for number in range(8))
 NODES = ("one:8002", "two:8002")
 CODES = (ErrorCode.NO_SUPERNODE, ErrorCode.SOURCE_ERROR)
+PROOF = Proof(length=1, digest="sha256:" + "1" * 64, received=())
 tasks, nodes = st.sampled_from(TASKS), st.sampled_from(NODES)
 
 
@@ -95,23 +96,23 @@ class WarmingMachine(RuleBasedStateMachine):
     def ends(self, place: int, code: ErrorCode | None, stale: bool) -> None:
         task = sorted(self.running)[place % len(self.running)]
         if stale:
-            self.happens(Ended(task, 0, Proof(length=1, digest="", received=())))
+            self.happens(Ended(task, 0, PROOF))
             assert task in self.running
             return
         run = self.running.pop(task)
         if code is None:
             self.proven.add(task)
-            self.happens(Ended(task, run, Proof(length=1, digest="sha256:" + "1" * 64, received=())))
+            self.happens(Ended(task, run, PROOF))
         else:
             self.happens(Ended(task, run, Failure(code=code, message="no")))
 
     @precondition(lambda self: self.checking)
-    @rule(place=st.integers(0, 7), holds=st.booleans())
-    def is_checked(self, place: int, holds: bool) -> None:
+    @rule(place=st.integers(0, 7), outcome=st.sampled_from([PROOF, None, Failure(code=ErrorCode.STORE_FULL, message="no")]))
+    def is_checked(self, place: int, outcome: Proof | Failure | None) -> None:
         task = sorted(self.checking)[place % len(self.checking)]
-        if not holds:
+        if outcome is None:
             self.proven.discard(task)
-        self.happens(Checked(task, self.checking.pop(task), holds))
+        self.happens(Checked(task, self.checking.pop(task), outcome))
 
     @rule(node=nodes)
     def goes(self, node: str) -> None:
