@@ -29,6 +29,7 @@ from worker_peer.host.source import SourceReader
 from worker_peer.host.store import Store
 from worker_peer.host.values import bracketed
 from worker_peer.host_limits import HostLimits
+from worker_peer.offering import Offering
 from worker_peer.seed_contents import SeedContents
 from worker_peer.seeding import Seeding
 from worker_peer.supernodes import Supernodes
@@ -142,6 +143,9 @@ class PeerProcess:
         for node in self.config.supernodes:
             self.supernodes.link(node)
         self._background.spawn(self._janitor(), "janitor")
+        if self.config.role is not Role.SEED:
+            offering = Offering(self.store, self.downloads, clock=self._clock, executor=self._executor)
+            self._background.spawn(offering.run(), "offer")
 
     # -- worker_peer.api.Peer -------------------------------------------------------------------------------------------
 

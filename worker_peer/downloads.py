@@ -6,12 +6,12 @@ Driver, on the loop. Each effect that starts something ends in exactly one event
 import asyncio
 import logging
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import assert_never
 
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
-from wire.messages import Drop, Lease, Leave, LeaveReason, Message, Origin, Report, Task
+from wire.messages import Drop, Lease, Leave, LeaveReason, Message, Origin, Task
 from worker_peer.api import DownloadFailed, DownloadRequest
 from worker_peer.back_to_source import read_missing
 from worker_peer.broker_link import BrokerLink
@@ -54,12 +54,15 @@ from worker_peer.host.limits import TokenBucket
 from worker_peer.host.logs import PieceLog
 from worker_peer.host.source import SourceReader
 from worker_peer.host.store import StoreFull, TaskFile
+from worker_peer.pacing import a_few_at_a_time
 from worker_peer.registration import registration
+from worker_peer.reports import Reports
 from worker_peer.strikes import Strikes
 from worker_peer.supernodes import Supernodes
 
 _log = logging.getLogger("download")
 
+_NEVER = float("-inf")
 _KNOWN = (SessionState.SWARMING, SessionState.COMPLETE)  # the file is of the content that is wanted
 
 
@@ -76,7 +79,6 @@ class _Download:
     limit: TokenBucket
     file: TaskFile | None = None
     timer: asyncio.TimerHandle | None = None
-    done: list[tuple[int, int, float]] = field(default_factory=list)
     reading: asyncio.Task[None] | None = None
 
 
@@ -109,6 +111,7 @@ class Downloads:
         #: Bytes of contents received, by origin; for ALIVE and /metrics.
         self.received = dict.fromkeys(Origin, 0)
         self._strikes = Strikes(piece_log)
+        self._reports = Reports()
 
     # -- the front ------------------------------------------------------------------------------------------------------
 
@@ -144,7 +147,7 @@ class Downloads:
         session = Session(task, wanted_digest=request.wanted_digest, settings=settings, now=now)
         content = SharedContent(task, self._executor)
         link = self._supernodes.choose(request.supernodes or self._config.supernodes)
-        used_at = float("-inf") if purpose is Purpose.OFFER else now  # an offer is no use of it
+        used_at = _NEVER if purpose is Purpose.OFFER else now  # an offer is no use of it
         download = _Download(request, session, content, link, used_at, now, TokenBucket(request.rate))
         content.supernode = link.node if link is not None else ""
         content.on_unread = lambda: self._unread(task)
@@ -195,7 +198,7 @@ class Downloads:
         download = self._downloads.get(task)
         if download is None:
             return
-        if download.used_at > float("-inf"):
+        if download.used_at > _NEVER:
             download.used_at = self._clock.now()
         if download.content.damaged:
             # Whoever asks next has it fetched anew.
@@ -222,7 +225,8 @@ class Downloads:
 
     def last_uses(self) -> dict[str, float]:
         """See Holder."""
-        return {task: max(each.used_at, self.served_at(task)) for task, each in self._downloads.items()}
+        uses = {task: max(each.used_at, self.served_at(task)) for task, each in self._downloads.items()}
+        return {task: at for task, at in uses.items() if at > _NEVER}
 
     def is_busy(self, task: str) -> bool:
         """See Holder."""
@@ -231,7 +235,7 @@ class Downloads:
 
     def served_at(self, task: str) -> float:
         """See Holder."""
-        return self.exchange.served_at.get(task, float("-inf"))
+        return self.exchange.served_at.get(task, _NEVER)
 
     def let_go(self, task: str) -> None:
         """See Holder."""
@@ -256,11 +260,21 @@ class Downloads:
 
     def supernode_up(self, link: BrokerLink) -> None:
         """A supernode has welcomed this peer: everything that goes through it is registered (again)."""
+        offered: list[_Download] = []
         for download in list(self._downloads.values()):
-            if download.link is link:
+            if download.link is link and download.session.state is SessionState.COMPLETE:
+                offered.append(download)
+            elif download.link is link:
                 self._happened(download, SupernodeUp(link.supernode_run))
             elif download.link is not None and not download.link.is_up and link.node in self._nodes(download):
                 self._move(download, link)
+        run = link.supernode_run
+
+        def offer(download: _Download) -> None:
+            if link.is_up and link.supernode_run == run and self._downloads.get(download.session.task) is download:
+                self._happened(download, SupernodeUp(run))
+
+        self._background.spawn(a_few_at_a_time(offered, offer), "offer again")
 
     def supernode_down(self, link: BrokerLink) -> None:
         """A supernode has fallen silent: its downloads move to the next one that is up, or go on as they can."""
@@ -390,26 +404,12 @@ class Downloads:
                 assert_never(effect)
 
     def _report(self, download: _Download, effect: ReportPieces) -> None:
-        """Reports of one moment travel in one message."""
-        link = download.link
         for _, piece, _ in effect.done:
             arrival = download.content.arrival
             if arrival is not None and piece not in arrival.have:
                 self.exchange.piece_available(download.session.task, piece)  # adopted from the disk
                 self.received[Origin.DISK] += download.content.came(piece, Origin.DISK)
-        if link is None:
-            return
-        if effect.failed:
-            link.send(Report(task=download.session.task, failed=effect.failed))
-        if not download.done:
-            asyncio.get_running_loop().call_soon(self._send_report, download)
-        download.done.extend(effect.done)
-
-    def _send_report(self, download: _Download) -> None:
-        done, download.done = download.done, []
-        if download.link is not None and done:
-            for at in range(0, len(done), 256):
-                download.link.send(Report(task=download.session.task, done=tuple(done[at : at + 256])))
+        self._reports.add(download.session.task, lambda: download.link, effect)
 
     async def _prepare(self, download: _Download, effect: PrepareFile) -> None:
         task = download.session.task
@@ -417,7 +417,7 @@ class Downloads:
             self.exchange.unshare(task)
             download.file = None
         try:
-            file = await self._files.create(task, effect.layout, content_type=effect.content_type)
+            file = await self._files.create(task, effect.layout, url=download.request.url, content_type=effect.content_type)
         except StoreFull as error:
             self._happened(download, StoreRefused(code=ErrorCode.STORE_FULL, message=str(error)))
             return
