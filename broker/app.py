@@ -85,6 +85,7 @@ class Supernode:
             supernode=f"{bracketed(self.ip)}:{self.http_port}",
             upload_rate=self.config.upload_rate,
             source_rate=self.config.source_rate,
+            cache=self.config.cache,
             verbose=self.config.debug,
             background=self._background,
             on_ended=self._seed_ended,

@@ -22,7 +22,7 @@ from worker_peer.host.command_line import (
     write_documents,
 )
 from worker_peer.host.schema import SettingsError
-from worker_peer.host.values import parse_duration, parse_rate
+from worker_peer.host.values import parse_duration, parse_rate, parse_size
 
 #: Flags of 1.x without a meaning here; why is said in broker/settings.py. Given, each is named once.
 _WITHOUT_MEANING: Final = {
@@ -31,7 +31,6 @@ _WITHOUT_MEANING: Final = {
     "down-limit": "number",
     "profiler": "switch",
     "fail-access-interval": "duration",
-    "gc-initial-delay": "duration",
     "gc-meta-interval": "duration",
     "peer-gc-delay": "duration",
 }
@@ -54,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "Precedence: flags, SUPERNODE_* variables, the configuration file, defaults.",
     )
     port, rate, duration = checked(parse_port, "port"), checked(parse_rate, "rate"), checked(parse_duration, "duration")
-    switch = checked(parse_switch, "switch")
+    switch, number = checked(parse_switch, "switch"), checked(_number, "number")
     add = parser.add_argument
     add("--config", type=Path, metavar="FILE", help="configuration, default /etc/dragonfly/supernode.yml if it is there")
     add("--port", type=port, help="HTTP: what peers' --node names (default 8002; 0: any free one)")
@@ -69,9 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--system-bandwidth", type=rate, help="bytes per second of --max-bandwidth that are kept from it (default 0)")
     add("--seed-bandwidth", type=rate, help="bytes per second that the seed sends; 0: not limited (default)")
     add("--task-expire-time", type=duration, help="a task that nobody wants is forgotten after (default 3m)")
+    add("--cache-quota", type=checked(parse_size, "size"), help="bytes on disk of the seed's contents; 0: not limited (default)")
+    add("--preheat-quota", type=number, metavar="PERCENT", help="of --cache-quota, for preheated and pinned ones (default 50)")
+    add("--gc-initial-delay", type=duration, help="wait before the disk is tidied first (default 6s)")
     add("-D", "--debug", type=switch, metavar="BOOL", help="log more")
     add("--json-log", type=switch, metavar="BOOL", help="log in JSON lines")
-    kinds = {"number": checked(_number, "number"), "duration": duration, "switch": switch}
+    kinds = {"number": number, "duration": duration, "switch": switch}
     for name, kind in _WITHOUT_MEANING.items():
         add(f"--{name}", type=kinds[kind], metavar=kind.upper(), help="accepted, without meaning")
     return parser

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from broker.config import SupernodeConfig
+from broker.config import CacheConfig, SupernodeConfig
 from worker_peer.host import schema
 from worker_peer.host.command_line import software_version
 from worker_peer.host.schema import SettingsError, setting
@@ -20,7 +20,6 @@ DEFAULT_FILE: Final = Path("/etc/dragonfly/supernode.yml")
 ENVIRONMENT: Final = "SUPERNODE_"
 _NO_LIMITS: Final = "what a link carries decides how much it is given"
 _NO_DELAY: Final = "tidying goes on all the time"
-_NO_QUOTA: Final = "the seed's contents are not deleted by free space yet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +70,11 @@ class BaseConfig:
         syntax=parse_duration,
         ignored="a task whose source failed is tried again for the next who asks",
     )
-    gc_initial_delay: str = setting(
-        "6s", "wait before tidying", key="gcInitialDelay", syntax=parse_duration, ignored="tidying needs no delay"
-    )
+    gc_initial_delay: str = setting("6s", "wait before the disk is tidied first", key="gcInitialDelay", syntax=parse_duration)
     gc_meta_interval: str = setting(
         "2m0s", "time between tidyings of tasks", key="gcMetaInterval", syntax=parse_duration, ignored=_NO_DELAY
     )
-    gc_disk_interval: str = setting(
-        "15s", "time between tidyings of the disk", key="gcDiskInterval", syntax=parse_duration, ignored=_NO_QUOTA
-    )
+    gc_disk_interval: str = setting("15s", "time between tidyings of the disk", key="gcDiskInterval", syntax=parse_duration)
     task_expire_time: str = setting(
         "3m0s", "a task that nobody has or wants is forgotten after", key="taskExpireTime", syntax=parse_duration
     )
@@ -91,15 +86,21 @@ class BaseConfig:
         ignored="a peer that is gone is forgotten at once",
     )
     young_gc_threshold: str = setting(
-        "100GB", "free space below which old contents go", key="youngGCThreshold", syntax=parse_size, ignored=_NO_QUOTA
+        "100GB",
+        "free space below which contents go that nobody has used for IntervalThreshold; 100GB: or a tenth of a smaller disk",
+        key="youngGCThreshold",
+        syntax=parse_size,
     )
     full_gc_threshold: str = setting(
-        "5GB", "free space below which all contents go", key="fullGCThreshold", syntax=parse_size, ignored=_NO_QUOTA
+        "5GB",
+        "free space below which all contents go that are not in use or kept; 5GB: or a fiftieth of a smaller disk",
+        key="fullGCThreshold",
+        syntax=parse_size,
     )
     interval_threshold: str = setting(
-        "2h0m0s", "how long a content counts as used", key="IntervalThreshold", syntax=parse_duration, ignored=_NO_QUOTA
+        "2h0m0s", "how long a content counts as used", key="IntervalThreshold", syntax=parse_duration
     )
-    clean_ratio: int = setting(1, "tenths that one tidying deletes", key="cleanRatio", ignored=_NO_QUOTA)
+    clean_ratio: int = setting(1, "tenths of those that one tidying deletes below youngGCThreshold", key="cleanRatio")
     log_config: LogConfig = setting(LogConfig, "the log file", key="logConfig")
     no_seed: bool = setting(False, "no seed of its own: seeds run elsewhere, as `dfget server --seed`", key="noSeed")
     broker_port: int = setting(8003, "ZeroMQ ROUTER; 0: any free one", key="brokerPort")
@@ -107,6 +108,10 @@ class BaseConfig:
         "0B", "bytes per second that the seed sends; 0: not limited", key="seedBandwidth", syntax=parse_rate
     )
     json_log: bool = setting(False, "log in JSON lines", key="jsonLog")
+    cache_quota: str = setting(
+        "0B", "bytes on disk that the seed's contents may take; 0: not limited", key="cacheQuota", syntax=parse_size
+    )
+    preheat_quota: int = setting(50, "percent of cacheQuota that preheated and pinned contents may take", key="preheatQuota")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +148,8 @@ FLAG_KEYS: Final[Mapping[str, schema.Place]] = {
         "broker-port": "brokerPort",
         "seed-bandwidth": "seedBandwidth",
         "json-log": "jsonLog",
+        "cache-quota": "cacheQuota",
+        "preheat-quota": "preheatQuota",
     }.items()
 }
 
@@ -198,6 +205,10 @@ def _config(base: BaseConfig) -> SupernodeConfig:
             ) from None
     if base.log_config.max_size < 1 or base.log_config.max_backups < 0:
         raise SettingsError("logConfig: maxSize must be 1 (MB) or more, maxBackups 0 or more")
+    if not 1 <= base.clean_ratio <= 10:
+        raise SettingsError(f"cleanRatio: {base.clean_ratio}; allowed: 1 to 10 (tenths)")
+    if not 0 <= base.preheat_quota <= 100:
+        raise SettingsError(f"preheatQuota: {base.preheat_quota}; allowed: 0 to 100 (percent of cacheQuota)")
     return SupernodeConfig(
         home=Path(base.home_dir).absolute(),
         http_port=base.listen_port,
@@ -208,6 +219,16 @@ def _config(base: BaseConfig) -> SupernodeConfig:
         source_rate=_source_rate(base),
         upload_rate=parse_rate(base.seed_bandwidth),
         task_expire_s=parse_duration(base.task_expire_time),
+        cache=CacheConfig(
+            quota=parse_size(base.cache_quota),
+            kept_percent=base.preheat_quota,
+            young_free=parse_size(base.young_gc_threshold),
+            full_free=parse_size(base.full_gc_threshold),
+            unused_s=max(0.0, parse_duration(base.interval_threshold)),
+            clean_tenths=base.clean_ratio,
+            tidy_after_s=max(0.0, parse_duration(base.gc_initial_delay)),
+            tidy_every_s=max(0.1, parse_duration(base.gc_disk_interval)),
+        ),
         debug=base.debug,
         json_log=base.json_log,
         log_rotate_bytes=base.log_config.max_size << 20,

@@ -38,6 +38,7 @@ _VALUES: Final = (
     ("dfpath", "accepted, no meaning here: no dfget process is started"),
     ("ratelimit", "bytes per second of all downloads together (20MB, 64K), default 0: not limited"),
     ("node", "supernodes, host[:port][=weight], comma separated"),
+    ("cacheQuota", "bytes on disk of all contents, the least recently used go first (20GB), default 0: not limited"),
     ("location", "rack or zone, a/b/c from the widest to the narrowest"),
 )
 

@@ -163,7 +163,11 @@ class CacheKeeper:
         if shortage.quota_room is not None and shortage.quota_room < size:
             quota = self.rules.quota
             text = f"{root}: {size} bytes are needed, and of the cache quota of {quota} bytes {shortage.quota_room} can be had: "
-            text += "raise --cache-quota" if size > quota else "the rest is in use or kept: try later, or raise --cache-quota"
+            text += (
+                "raise it (--cache-quota)"
+                if size > quota
+                else "the rest is in use or kept: try later, or raise it (--cache-quota)"
+            )
             return StoreFull(root, size, shortage.quota_room, text)
         return StoreFull(root, size, shortage.disk_room)
 

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Final, assert_never
-from zlib import crc32
 
 from broker.core.due import DueTasks
 from broker.core.effects import Effect, Forget, Note, Notice, PeerMoved, PeerWarmed, Tell
@@ -22,7 +21,7 @@ from broker.core.members import join, prove_claims
 from broker.core.scheduler_settings import SchedulerSettings
 from broker.core.state import Claim, PeerRecord, State, TaskRecord
 from broker.core.telling import claimed_bits, fetch_asked, lease_granted, peer_greeted, split_digests, task_told
-from broker.core.wanted import says_progress, task_gone, task_moved, warm_told
+from broker.core.wanted import lacks_seed, says_progress, task_gone, task_moved, warm_told
 from wire.errors import ErrorCode
 from wire.messages import (
     Alive,
@@ -133,7 +132,7 @@ class Scheduler:
         self._effects.append(PeerMoved(peer=hello.peer, here=True))
         if hello.role is Role.SEED:
             for task in list(self.state.tasks.values()):
-                if task.seed is None and task.state is not TaskState.DEAD:
+                if task.seed is None and not task.evicted and task.state is not TaskState.DEAD:
                     self._ask_seed(task, now)
 
     def _lose_peer(self, peer: str, now: float, why: str, *, forget: bool = True) -> None:
@@ -154,13 +153,15 @@ class Scheduler:
         for task in list(self.state.tasks.values()):
             if task.seed != peer:
                 continue
-            task.seed, task.asked_at = None, now
-            if task.matcher is not None:
-                task.matcher.seed_gone(now)
-                self.state.leases.end_of_parent(peer, task.task)
+            self.state.unseed(task, now)
             self._moved(task, now)
             self._ask_seed(task, now)
             self._grant(task, now)
+
+    def _ask_seed_again(self, task: TaskRecord, now: float, *, peers_do: bool = True) -> None:
+        """For what it has evicted, if somebody lacks it. `peers_do`: those who have all of it do give it."""
+        if task.evicted and lacks_seed(task, peers_do=peers_do):
+            self._ask_seed(task, now)
 
     def _on_said(self, peer: str, message: Message, now: float) -> None:
         record = self.state.peers.get(peer)
@@ -178,6 +179,12 @@ class Scheduler:
             case Leave():
                 if message.task in record.tasks:
                     self._remove_member(self.state.tasks[message.task], peer, now)
+                elif (task := self.state.tasks.get(message.task)) is not None and task.seed == peer:
+                    self.state.unseed(task, now)
+                    task.evicted = True
+                    self._moved(task, now)
+                    self._ask_seed_again(task, now)
+                    self._grant(task, now)
             case Seeded() if record.role is Role.SEED:
                 self._on_seeded(record, message, now)
             case SeedFailed() if record.role is Role.SEED:
@@ -185,9 +192,8 @@ class Scheduler:
             case Warmed():
                 self._effects.append(PeerWarmed(peer=peer, message=message))
             case _:
-                name = message.KIND.name
-                self.state.counters.unexpected[name] = self.state.counters.unexpected.get(name, 0) + 1
-                self._note(Notice.UNEXPECTED, peer=peer, text=name)
+                self.state.counters.unexpected[message.KIND.name] += 1
+                self._note(Notice.UNEXPECTED, peer=peer, text=message.KIND.name)
 
     def _on_alive(self, record: PeerRecord, message: Alive, now: float) -> None:
         self.state.count(record, message.received, message.sent)
@@ -214,9 +220,12 @@ class Scheduler:
         if task.state is TaskState.DEAD:
             self._tell(record.peer, task_told(task))
             return
-        if task.seed is None:
+        if task.evicted:
+            task.spec = message  # what the new asker may send to the source counts
+        elif task.seed is None:
             self._ask_seed(task, now)
         self._add_member(task, record, message, now)
+        self._ask_seed_again(task, now)
         self._tell(record.peer, task_told(task))
         self._grant(task, now)
 
@@ -237,7 +246,7 @@ class Scheduler:
         if task is None:
             self._effects.append(task_gone(spec.task, ErrorCode.INTERNAL, _TOO_MANY))
             return
-        task.is_wanted = True
+        task.is_wanted, task.spec = True, spec if task.evicted else task.spec
         if task.state is TaskState.DEAD:
             task.revive(spec)  # at once: whoever died of it before may have had other credentials
         if task.seed is None:
@@ -273,6 +282,7 @@ class Scheduler:
         self.state.leases.end_of_member(peer, task.task)
         if task.matcher is not None:
             task.matcher.gone(peer, now)
+            self._ask_seed_again(task, now)
         self._grant(task, now)
 
     def _tell_members(self, task: TaskRecord) -> None:
@@ -308,13 +318,11 @@ class Scheduler:
     # -- the seed -------------------------------------------------------------------------------------------------------
 
     def _ask_seed(self, task: TaskRecord, now: float) -> None:
-        seeds = [peer for peer in self.state.peers.values() if peer.role is Role.SEED]
-        if not seeds:
+        seed = self.state.seed_for(task.task)
+        if seed is None:
             task.asked_at = task.asked_at if task.asked_at is not None else now
             return
-        # The same seed for a task whenever the same seeds are there.
-        seed = max(seeds, key=lambda each: crc32(f"{each.peer} {task.task}".encode()))
-        task.seed, task.asked_at = seed.peer, now
+        task.seed, task.asked_at, task.evicted = seed.peer, now, False
         self.state.counters.seed_fetches += 1
         if task.matcher is not None:
             task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
@@ -358,13 +366,8 @@ class Scheduler:
 
     def _begin_caching(self, task: TaskRecord, seed: PeerRecord, layout: PieceLayout, now: float) -> None:
         task.layout, task.state = layout, TaskState.CACHING
-        task.matcher = Matcher(
-            layout.piece_count,
-            layout.piece_length,
-            rng=self._rng,
-            nominal_rate=_NOMINAL_RATE,
-            lease_numbers=self._lease_numbers,
-        )
+        rate, numbers = _NOMINAL_RATE, self._lease_numbers
+        task.matcher = Matcher(layout.piece_count, layout.piece_length, rng=self._rng, nominal_rate=rate, lease_numbers=numbers)
         task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
         self._note(Notice.TASK_CACHING, task=task.task, text=f"{layout.length} bytes, {layout.piece_count} pieces")
         for peer in task.members:
@@ -430,8 +433,7 @@ class Scheduler:
 
     def _on_piece_failed(self, task: TaskRecord, child: str, number: int, piece: int, failure: PieceFailure, now: float) -> None:
         assert task.matcher is not None
-        failures = self.state.counters.pieces_failed
-        failures[failure.name.lower()] = failures.get(failure.name.lower(), 0) + 1
+        self.state.counters.pieces_failed[failure.name.lower()] += 1
         parent = self.state.leases.take_back(child, task.task, number, piece)
         if parent is None:
             return
@@ -442,6 +444,7 @@ class Scheduler:
             blamed.doubted_at = now
             self._tell(blamed.peer, Alive(answer=True))
         task.matcher.failed(child, number, piece, now, blame=True)
+        self._ask_seed_again(task, now, peers_do=False)
 
     # -- time -----------------------------------------------------------------------------------------------------------
 
@@ -476,6 +479,7 @@ class Scheduler:
             assert task.matcher is not None
             for piece in lease.pieces:
                 task.matcher.failed(lease.child, lease.lease, piece, now, blame=False)
+            self._ask_seed_again(task, now, peers_do=False)
             self._grant(task, now)
 
     def _expire_tasks(self, now: float) -> None:

@@ -3,9 +3,11 @@
 All of it is soft: after a restart it is rebuilt from what peers and the seed say.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
+from zlib import crc32
 
 from broker.core.leases import LeaseBook
 from broker.core.matcher import Matcher
@@ -78,6 +80,8 @@ class TaskRecord:
     #: When the seed was asked; None: no seed was there to ask.
     asked_at: float | None = None
     seed: str | None = None
+    #: The seed has given it up for want of room: it is read again only when somebody wants what no peer has whole.
+    evicted: bool = False
     #: Why it is dead.
     code: ErrorCode | None = None
     status: int = 0
@@ -98,7 +102,7 @@ class TaskRecord:
     def revive(self, spec: Register) -> None:
         """A dead task is asked for again: the seed tries again, with what the new asker may send to the source."""
         self.spec, self.state = spec, TaskState.PROBING
-        self.code, self.status, self.message, self.seed, self.asked_at = None, 0, "", None, None
+        self.code, self.status, self.message, self.seed, self.asked_at, self.evicted = None, 0, "", None, None, False
         self.layout, self.matcher, self.digest = None, None, None
         self.digests.clear()
 
@@ -120,10 +124,10 @@ class Counters:
     seed_fetches: int = 0
     seed_failures: int = 0
     pieces_reported: int = 0
-    pieces_failed: dict[str, int] = field(default_factory=dict)
+    pieces_failed: Counter[str] = field(default_factory=Counter)
     leases_granted: int = 0
     leases_expired: int = 0
-    unexpected: dict[str, int] = field(default_factory=dict)
+    unexpected: Counter[str] = field(default_factory=Counter)
     #: Bytes received by peers that are gone, by origin; and sent.
     past_received: dict[Origin, int] = field(default_factory=lambda: dict.fromkeys(Origin, 0))
     past_sent: int = 0
@@ -170,6 +174,18 @@ class State:
         for origin, amount in zip(Origin, record.received, strict=False):
             self.counters.past_received[origin] += sign * amount
         self.counters.past_sent += sign * record.sent
+
+    def seed_for(self, task: str) -> PeerRecord | None:
+        """The seed that a task is asked of: the same one whenever the same seeds are there. None: there is none."""
+        seeds = [peer for peer in self.peers.values() if peer.role is Role.SEED]
+        return max(seeds, key=lambda each: crc32(f"{each.peer} {task}".encode()), default=None)
+
+    def unseed(self, task: TaskRecord, now: float) -> None:
+        """Its seed has it no longer: what was leased from it fails."""
+        seed, task.seed, task.asked_at = task.seed or "", None, now
+        if task.matcher is not None:
+            task.matcher.seed_gone(now)
+            self.leases.end_of_parent(seed, task.task)
 
     def received(self) -> dict[Origin, int]:
         """Bytes received by all peers ever, by origin. What the seed reads from sources is under SOURCE."""

@@ -37,6 +37,15 @@ def task_gone(task: str, code: ErrorCode, message: str) -> TaskMoved:
     return TaskMoved(task=task, state=TaskState.DEAD, code=code, message=message)
 
 
+def lacks_seed(task: TaskRecord, *, peers_do: bool) -> bool:
+    """Whether a seed is needed by somebody: a preheat, or a peer that lacks a part which no peer gives it.
+
+    `peers_do`: peers that have all of it count as giving it.
+    """
+    matcher = task.matcher
+    return task.is_wanted or matcher is None or (matcher.is_wanted and not (peers_do and matcher.complete_peers > 0))
+
+
 def says_progress(task: TaskRecord, now: float) -> bool:
     """Whether it is time to say again how much of it is here."""
     return task.is_wanted and now - task.told_at >= _PROGRESS_S

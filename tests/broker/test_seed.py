@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from broker import seed as seed_module
+from broker.config import CacheConfig
 from broker.seed import SeedProcess, _end_with
 from worker_peer.host.background import Background
 
@@ -43,6 +44,7 @@ class Watched:
             supernode="127.0.0.1:8002",
             upload_rate=11,
             source_rate=22,
+            cache=CacheConfig(quota=33),
             verbose=verbose,
             background=background,
             on_ended=self._count,
@@ -94,6 +96,8 @@ async def test_it_starts_and_tells_its_port(watch: Watch, tmp_path: Path) -> Non
         assert command == (
             f"-m worker_peer.cli server --seed --home {tmp_path}/repo --ip 127.0.0.1 --port 0 --node 127.0.0.1:8002"
             " --alivetime 0s --expiretime 0s --uploadlimit 11 --sourcelimit 22"
+            " --cache-quota 33 --preheat-quota 50 --young-free 107374182400 --full-free 5368709120"
+            " --unused-for 7200.000000s --clean-tenths 1 --tidy-after 6.000000s --tidy-every 15.000000s"
         )
         assert watched.seed.pid is not None
         assert psutil.pid_exists(watched.seed.pid)

@@ -125,6 +125,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         else:
             self.world.seed_reads(seed, task, count)
 
+    @precondition(lambda self: self.world.seeds)
+    @rule(data=st.data(), task=tasks)
+    def seed_evicts(self, data: Any, task: str) -> None:
+        seed = data.draw(st.sampled_from(list(self.world.seeds.values())))
+        # It may say so of what it never had, too.
+        self.world.seed_evicts(seed, task)
+
     @rule(task=tasks)
     def operator_drops(self, task: str) -> None:
         self.world.is_dropped(task)
