@@ -144,7 +144,7 @@ class BlockFetcher:
     def forget(self, task: str) -> None:
         """The task is gone."""
         self._fetching.drop_task(task)
-        self._fetching.yielding.forget(task)
+        self._fetching.priority.forget(task)
         self._hints.drop_task(task)
         if task in self._subscribed:
             self.subscriber.unsubscribe(task.encode())
@@ -160,9 +160,9 @@ class BlockFetcher:
         shared = self._files.get(task)
         if shared is None:
             return 0.0
-        in_background = self._fetching.yielding.is_background(task)
+        in_background = self._fetching.priority.is_background(task)
         own = max(shared.limit.ready_in(now), self.background.ready_in(now) if in_background else 0.0)
-        self._fetching.yielding.limited(task, by_own_limit=own > 0)
+        self._fetching.priority.limited(task, by_own_limit=own > 0)
         wait = own or self._total.ask(task, size, now)
         if wait > 0:
             return wait
@@ -174,7 +174,7 @@ class BlockFetcher:
     def _largest(self, task: str) -> int:
         """Bytes to ask for at once: of a slow limit a twentieth of a second, so that it holds over short times too."""
         shared = self._files.get(task)
-        background = self.background.rate if self._fetching.yielding.is_background(task) else 0
+        background = self.background.rate if self._fetching.priority.is_background(task) else 0
         rate = lowest(self._total.rate, background, shared.limit.rate if shared is not None else 0)
         return rate // 20 if rate else MAX_CREDIT_BYTES
 

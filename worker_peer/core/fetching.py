@@ -15,8 +15,8 @@ from wire.credit import MAX_CREDIT_BYTES, Credit
 from wire.messages import Blocks, GetBlocks, PieceFailure
 from wire.pieces import DIGEST_BYTES, PieceLayout
 from worker_peer.core.path import Path
+from worker_peer.core.priority import Priority
 from worker_peer.core.turns import Turns
-from worker_peer.core.yielding import Yielding
 
 #: How often a piece is asked of other peers before its loss is reported.
 _LOCAL_TRIES: Final = 2
@@ -130,7 +130,7 @@ class Fetching:
         #: Whose turn it is while a limit holds back.
         self.turns = Turns()
         #: Which downloads nobody waits for: they make way.
-        self.yielding = Yielding()
+        self.priority = Priority()
         # Parents of jobs that make way now.
         self._yielded: dict[str, _Parent] = {}
         # Whether a limit held something back when it was last asked for more: only then the order matters.
@@ -154,7 +154,7 @@ class Fetching:
         if not at.asked:
             at.heard_at = now
         self.turns.began(task)
-        self.yielding.began(task)
+        self.priority.began(task)
         for piece, digests in wanted:
             known = self._jobs.get((task, piece))
             if known is not None and (known.parent, known.digests) == (parent, digests):
@@ -173,7 +173,7 @@ class Fetching:
 
     def classify(self, task: str, *, background: bool) -> None:
         """Whether nobody waits for the task, so that it makes way for those that somebody waits for."""
-        self.yielding.classify(task, background=background, wants=any(job.task == task for job in self._jobs.values()))
+        self.priority.classify(task, background=background, wants=any(job.task == task for job in self._jobs.values()))
 
     def leases(self) -> set[int]:
         """Leases with pieces on their way."""
@@ -187,13 +187,13 @@ class Fetching:
         out: list[Ask] = []
         self._asks_again_at = None
         askable, self._askable = self._askable, {}
-        if self._yielded and self.yielding.is_open:
+        if self._yielded and self.priority.is_open:
             askable, self._yielded = askable | self._yielded, {}
         waiting = [(job, parent) for parent in askable.values() for job in parent.jobs if job.next_block < job.blocks]
         if self._held_back:
             waiting.sort(key=lambda each: self.turns.had(each[0].task))
-        if self.yielding.has_background:
-            waiting.sort(key=lambda each: self.yielding.is_background(each[0].task))
+        if self.priority.has_background:
+            waiting.sort(key=lambda each: self.priority.is_background(each[0].task))
         full, limited = set(), set()
         for job, parent in waiting:
             if job.task in limited:
@@ -218,10 +218,10 @@ class Fetching:
         block = job.layout.block_length
         parent.credit.limit = parent.path.credit(_FIRST_BLOCKS * block)
         run = max(1, min(parent.path.run(block), self._largest(job.task)) // block)
-        if self.yielding.has_live and self.yielding.is_background(job.task):
+        if self.priority.has_live and self.priority.is_background(job.task):
             run = 1
         while job.next_block < job.blocks:
-            if self.yielding.must_wait(job.task):
+            if self.priority.must_wait(job.task):
                 return _Held.BY_OTHERS
             key = (job.task, job.piece, job.next_block)
             if key in parent.asked:
@@ -236,7 +236,7 @@ class Fetching:
                 self._asks_again_at = again if self._asks_again_at is None else min(again, self._asks_again_at)
                 return _Held.BY_LIMIT
             self.turns.took(job.task, size)
-            self.yielding.took(job.task, size)
+            self.priority.took(job.task, size)
             parent.credit.spend(size)
             if not parent.asked:
                 parent.heard_at = now
@@ -358,7 +358,7 @@ class Fetching:
     def _drop(self, job: Job) -> None:
         self._jobs.pop((job.task, job.piece), None)
         if not any(task == job.task for task, _ in self._jobs):
-            self.yielding.ended(job.task)
+            self.priority.ended(job.task)
             self.turns.ended(job.task)  # what it has had must not be where a later one begins
         self.leases_changed = True
         parent = self._parents.get(job.parent)
@@ -373,4 +373,4 @@ class Fetching:
         for parent in self._parents.values():
             assert parent.credit.in_flight == sum(size for _, size, _, _ in parent.asked.values())
             assert all(self._jobs.get((job.task, job.piece)) is job for job in parent.jobs)
-        self.yielding.validate()
+        self.priority.validate()

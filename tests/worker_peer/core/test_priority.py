@@ -11,14 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from wire.messages import Blocks
 from wire.pieces import PieceLayout
 from worker_peer.core.fetching import Fetching
-from worker_peer.core.yielding import LIVE_FOR_ONE, Yielding
+from worker_peer.core.priority import LIVE_FOR_ONE, Priority
 from worker_peer.host.limits import TokenBucket
 
 LIVE, OTHER, WARM, WARM_TOO = "live", "other", "warm", "warm too"
 
 
-def yielding(*background: str) -> Yielding:
-    made = Yielding()
+def priority(*background: str) -> Priority:
+    made = Priority()
     for task in background:
         made.classify(task, background=True, wants=False)
         made.began(task)
@@ -29,13 +29,13 @@ def yielding(*background: str) -> Yielding:
 
 
 def test_alone_the_background_waits_for_nobody() -> None:
-    rule_ = yielding(WARM)
+    rule_ = priority(WARM)
     rule_.took(WARM, 1 << 30)
     assert not rule_.must_wait(WARM)
 
 
 def test_beside_a_live_task_it_has_one_byte_for_so_many_of_it() -> None:
-    rule_ = yielding(WARM)
+    rule_ = priority(WARM)
     rule_.began(LIVE)
     assert rule_.must_wait(WARM)
     assert not rule_.must_wait(LIVE)
@@ -50,7 +50,7 @@ def test_beside_a_live_task_it_has_one_byte_for_so_many_of_it() -> None:
 
 
 def test_what_live_tasks_leave_by_their_own_limits_is_free() -> None:
-    rule_ = yielding(WARM)
+    rule_ = priority(WARM)
     rule_.began(LIVE)
     rule_.began(OTHER)
     rule_.limited(LIVE, by_own_limit=True)
@@ -67,7 +67,7 @@ def test_what_live_tasks_leave_by_their_own_limits_is_free() -> None:
 
 
 def test_a_task_that_somebody_waits_for_from_now_on_makes_way_no_more() -> None:
-    rule_ = yielding(WARM, WARM_TOO)
+    rule_ = priority(WARM, WARM_TOO)
     rule_.classify(WARM, background=False, wants=True)
     assert not rule_.must_wait(WARM)
     assert rule_.must_wait(WARM_TOO)
@@ -76,7 +76,7 @@ def test_a_task_that_somebody_waits_for_from_now_on_makes_way_no_more() -> None:
 
 
 def test_the_end_of_the_last_live_task_opens_the_way_and_forgets_what_was_owed() -> None:
-    rule_ = yielding(WARM)
+    rule_ = priority(WARM)
     rule_.began(LIVE)
     rule_.took(WARM, 1 << 20)
     rule_.ended(LIVE)
@@ -89,19 +89,19 @@ def test_the_end_of_the_last_live_task_opens_the_way_and_forgets_what_was_owed()
 
 
 def test_an_idle_background_saves_up_no_burst() -> None:
-    rule_ = yielding(WARM)
+    rule_ = priority(WARM)
     rule_.began(LIVE)
     rule_.took(LIVE, 1 << 40)
     rule_.took(WARM, 256 << 10)
     assert rule_.must_wait(WARM)
 
 
-class YieldingMachine(RuleBasedStateMachine):
+class PriorityMachine(RuleBasedStateMachine):
     """Tasks begin, end, take and change their class in any order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.yielding = Yielding()
+        self.priority = Priority()
         self.wants: set[str] = set()
         self.background: set[str] = set()
         self.had: Counter[bool] = Counter()
@@ -111,40 +111,40 @@ class YieldingMachine(RuleBasedStateMachine):
     @rule(task=tasks)
     def begin(self, task: str) -> None:
         self.wants.add(task)
-        self.yielding.began(task)
+        self.priority.began(task)
 
     @rule(task=tasks)
     def end(self, task: str) -> None:
         self.wants.discard(task)
-        self.yielding.ended(task)
+        self.priority.ended(task)
 
     @rule(task=tasks, background=st.booleans())
     def classify(self, task: str, background: bool) -> None:
         (self.background.add if background else self.background.discard)(task)
-        self.yielding.classify(task, background=background, wants=task in self.wants)
+        self.priority.classify(task, background=background, wants=task in self.wants)
 
     @rule(task=tasks, size=st.sampled_from([1, 4096, 1 << 22]))
     def take(self, task: str, size: int) -> None:
-        if task in self.wants and not self.yielding.must_wait(task):
-            self.yielding.took(task, size)
+        if task in self.wants and not self.priority.must_wait(task):
+            self.priority.took(task, size)
 
     @rule(task=tasks, own=st.booleans())
     def limit(self, task: str, own: bool) -> None:
-        self.yielding.limited(task, by_own_limit=own)
+        self.priority.limited(task, by_own_limit=own)
 
     @invariant()
     def nobody_live_waits_and_nobody_waits_for_nothing(self) -> None:
-        self.yielding.validate()
+        self.priority.validate()
         live = self.wants - self.background
-        assert self.yielding.has_live == bool(live)
+        assert self.priority.has_live == bool(live)
         for task in (LIVE, OTHER, WARM, WARM_TOO):
-            if self.yielding.must_wait(task):
+            if self.priority.must_wait(task):
                 assert task in self.background
                 assert live, "it waits for nobody"
 
 
-TestYieldingMachine = YieldingMachine.TestCase
-TestYieldingMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestPriorityMachine = PriorityMachine.TestCase
+TestPriorityMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 # -- on a link --------------------------------------------------------------------------------------------------------------
@@ -172,10 +172,10 @@ class Link:
 
     def _wait_for(self, task: str, size: int, now: float) -> float:
         """As the exchange does it (block_fetcher.py)."""
-        warm = self.fetching.yielding.is_background(task)
+        warm = self.fetching.priority.is_background(task)
         buckets = [self.own.setdefault(task, TokenBucket(0)), *([self.background] if warm else [])]
         own = max(bucket.ready_in(now) for bucket in buckets)
-        self.fetching.yielding.limited(task, by_own_limit=own > 0)
+        self.fetching.priority.limited(task, by_own_limit=own > 0)
         wait = max(own, self.total.ready_in(now))
         if wait > 0:
             return wait

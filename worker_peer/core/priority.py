@@ -14,7 +14,7 @@ LIVE_FOR_ONE: Final = 32
 _MOST_ALLOWED: Final = 256 << 10
 
 
-class Yielding:
+class Priority:
     """Which task may ask now."""
 
     def __init__(self) -> None:
