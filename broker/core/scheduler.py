@@ -220,9 +220,8 @@ class Scheduler:
         if task.state is TaskState.DEAD:
             self._tell(record.peer, task_told(task))
             return
-        if task.evicted:
-            task.spec = message  # what the new asker may send to the source counts
-        elif task.seed is None:
+        task.heed(message)
+        if task.seed is None and not task.evicted:
             self._ask_seed(task, now)
         self._add_member(task, record, message, now)
         self._ask_seed_again(task, now)
@@ -233,7 +232,7 @@ class Scheduler:
         """The task that is asked for. None: there are too many."""
         task = self.state.tasks.get(spec.task)
         if task is None:
-            if len(self.state.tasks) >= _MAX_TASKS:
+            if len(self.state.tasks) >= _MAX_TASKS // (2 if spec.serves_only else 1):  # offers leave room for what is wanted
                 return None
             task = self.state.tasks[spec.task] = TaskRecord(task=spec.task, spec=spec, born_at=now, used_at=now)
             self.state.counters.tasks_registered += 1

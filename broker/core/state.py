@@ -80,7 +80,8 @@ class TaskRecord:
     #: When the seed was asked; None: no seed was there to ask.
     asked_at: float | None = None
     seed: str | None = None
-    #: The seed has given it up for want of room: it is read again only when somebody wants what no peer has whole.
+    #: The seed has given it up for want of room, or it was only offered so far: it is read (again) only when somebody wants
+    #: what no peer has whole.
     evicted: bool = False
     #: Why it is dead.
     code: ErrorCode | None = None
@@ -95,9 +96,21 @@ class TaskRecord:
     due_at: float = inf
 
     @property
+    def is_asked_for(self) -> bool:
+        """Whether somebody wants it: a peer that does not only offer it, or a preheat."""
+        return self.is_wanted or len(self.members) > len(self.serves_only)
+
+    @property
     def pieces_cached(self) -> int:
         """Pieces that the seed has told."""
         return len(self.digests)
+
+    def heed(self, message: Register) -> None:
+        """A peer registers: an offer makes nobody read the source; what a new asker may send to it counts."""
+        if message.serves_only:
+            self.evicted = self.evicted or (self.seed is None and not self.is_asked_for)
+        elif self.evicted:
+            self.spec = message
 
     def revive(self, spec: Register) -> None:
         """A dead task is asked for again: the seed tries again, with what the new asker may send to the source."""

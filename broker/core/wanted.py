@@ -43,7 +43,9 @@ def lacks_seed(task: TaskRecord, *, peers_do: bool) -> bool:
     `peers_do`: peers that have all of it count as giving it.
     """
     matcher = task.matcher
-    return task.is_wanted or matcher is None or (matcher.is_wanted and not (peers_do and matcher.complete_peers > 0))
+    if matcher is None:
+        return task.is_asked_for
+    return task.is_wanted or (matcher.is_wanted and not (peers_do and matcher.complete_peers > 0))
 
 
 def says_progress(task: TaskRecord, now: float) -> bool:
