@@ -228,8 +228,6 @@ async def test_a_stopped_job_stops_its_download_and_what_came_is_kept(lab: Lab) 
     lab.lease(content, parent, 0, 1)
     await first(lab, Report)
     lab.supernode.say(warm(content, cancel=True))
-    end = await last_word(lab, content)
-    assert (end.code, end.message) == (ErrorCode.CANCELLED, "the preheat job was stopped")
     leave = await first(lab, Leave)
     assert leave.reason is LeaveReason.CANCELLED
     assert lab.peer.store.tasks() == [content.task]

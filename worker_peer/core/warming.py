@@ -10,8 +10,8 @@ Pure. `handle(event, now)` returns what to do; `next_deadline()` says when a Tic
     CHECKING   as it was                 → READY, told at once
                it is not                 → WAITING, to be proven anew
 
-Whoever asked is told at the begin, every second while it runs, and at the end; what could not be told because the supernode
-was away is told when it is back.
+Whoever asked is told at the begin, every second while it runs, and at the end (not when he stops it); what could not be told
+because the supernode was away is told when it is back.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -80,7 +80,6 @@ class _Warming:
 
 
 _BUSY: Final = (State.WAITING, State.RUNNING, State.AWAY)
-_CANCELLED: Final = Failure(code=ErrorCode.CANCELLED, message="the preheat job was stopped")
 _TOO_MANY: Final = Failure(
     code=ErrorCode.INTERNAL,
     message=f"{MOST_WAITING} contents wait to be preheated on this host already: send the job again later",
@@ -188,13 +187,13 @@ class Warming:
             self._effects.append(Check(warming.task, warming.run, warming.proof))
 
     def _cancel(self, node: str, task: str) -> None:
+        """Not answered: whoever stops it waits for nothing, and may want it again in the next moment."""
         ready = self._ready.get(task)
         if ready is not None:
             ready.askers.pop(node, None)
         warming = self._busy.get(task)
         if warming is not None and node in warming.askers:
             self._drop_asker(warming, node)
-        self._tell_failure(task, node, _CANCELLED)
 
     def _drop_asker(self, warming: _Warming, node: str) -> None:
         self._count_rate(warming, -1)

@@ -182,11 +182,9 @@ def test_a_failure_is_told_in_words_and_asking_again_tries_again(host: Host) -> 
 
 def test_a_stopped_job_stops_what_runs_and_what_waits(host: Host) -> None:
     host.asked(*range(AT_ONCE + 1))
-    effects = host.asked(AT_ONCE, cancel=True)
-    assert [each.code for each in told(effects)] == [ErrorCode.CANCELLED]
-    assert not any(isinstance(each, Stop) for each in effects)
+    assert host.asked(AT_ONCE, cancel=True) == []
     run = host.runs[task(0)]
-    assert Stop(task(0)) in host.asked(0, cancel=True)
+    assert host.asked(0, cancel=True) == [Stop(task(0))]
     assert host.happens(Ended(task(0), run, PROOF)) == [], "it was stopped"
     assert host.warming.state(task(0)) is None
     assert begun(host.asked(9)) == [9], "there is room again"
@@ -196,7 +194,7 @@ def test_a_stopped_job_of_one_supernode_leaves_the_others(host: Host) -> None:
     host.asked(1)
     host.asked(1, node=TWO)
     effects = host.asked(1, cancel=True)
-    assert [each.code for each in told(effects)] == [ErrorCode.CANCELLED]
+    assert told(effects) == []
     assert [type(each) for each in effects if isinstance(each, Stop | Begin)] == [Stop, Begin], "it goes on through the other"
     effects = host.ends(1)
     assert (told(effects), told(effects, TWO)) == ([], [done(1)])

@@ -73,6 +73,7 @@ class WarmingMachine(RuleBasedStateMachine):
 
     def hears(self, effect: Tell) -> None:
         message = effect.message
+        assert (effect.node, message.task) in self.waits, "told to who has not asked, or was told the end already"
         if message.done:
             assert message.task in self.proven, "called done, and it was not proven"
         if message.done or message.code is not None:
@@ -87,9 +88,8 @@ class WarmingMachine(RuleBasedStateMachine):
     @rule(node=nodes, task=tasks)
     def cancel(self, node: str, task: str) -> None:
         self.up.add(node)
-        self.waits.setdefault((node, task), 0)
+        self.waits.pop((node, task), None)
         self.happens(Asked(node, Warm(task=task, url="http://x/y", cancel=True)))
-        assert (node, task) not in self.waits, "a stop is answered at once"
 
     @precondition(lambda self: self.running)
     @rule(place=st.integers(0, 7), code=st.sampled_from([None, None, *CODES]), stale=st.booleans())
