@@ -174,6 +174,8 @@ class Fetching:
     def classify(self, task: str, *, background: bool) -> None:
         """Whether nobody waits for the task, so that it makes way for those that somebody waits for."""
         self.priority.classify(task, background=background, wants=any(job.task == task for job in self._jobs.values()))
+        # Whoever made way may have to do so no longer.
+        self._askable, self._yielded = self._askable | self._yielded, {}
 
     def leases(self) -> set[int]:
         """Leases with pieces on their way."""
