@@ -24,11 +24,13 @@ from wire.vocabulary import (
     LEASE,
     LENGTH,
     MAX_PIECES_PER_MESSAGE,
+    MAX_SMALL_CONTENT_BYTES,
     NUMBER,
     PEER,
     PIECE,
     RANGE,
     SECONDS,
+    SMALL_CONTENT,
     TASK_ID,
     URL,
     Kind,
@@ -42,6 +44,7 @@ from wire.vocabulary import (
 
 __all__ = [
     "MAX_PIECES_PER_MESSAGE",
+    "MAX_SMALL_CONTENT_BYTES",
     "MESSAGES",
     "Alive",
     "Blocks",
@@ -158,6 +161,7 @@ class Task(Message):
     code: ErrorCode | None = wired(Maybe(OneOf(ErrorCode)), "why it is dead", None)
     status: int = wired(Whole(0, 999), "the source's HTTP status, 0: none (with DEAD)", 0)
     message: str = wired(Text(1024), "why it is dead, in words, with the next step", "")
+    content: bytes = wired(SMALL_CONTENT, "all of a small content (with CACHED); empty: it is fetched. Not taken: ask again", b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +258,7 @@ class Seeded(Message):
     digests: bytes = wired(DIGESTS, "BLAKE3 of each block of each piece, in order", b"")
     digest: str | None = wired(Maybe(DIGEST), "sha256 of the whole content: the last word on a task", None)
     source_bytes: int = wired(NUMBER, "bytes of bodies that the seed has read from sources so far, in all", 0)
+    content: bytes = wired(SMALL_CONTENT, "all of a small content, in its first and only SEEDED; empty: it is fetched", b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +290,7 @@ class GetBlocks(Message):
     piece: int = wired(PIECE, "the piece")
     first: int = wired(BLOCK, "its first block wanted")
     count: int = wired(Whole(1, 65536), "how many blocks from there")
+    lz4: bool = wired(Flag(), "the payload may be compressed: the way is slow enough for that to pay", False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +303,9 @@ class Blocks(Message):
     piece: int = wired(PIECE, "the piece")
     first: int = wired(BLOCK, "the payload's first block")
     count: int = wired(Whole(1, 65536), "how many blocks the payload has")
+    inflated: int = wired(
+        Whole(0, MAX_PIECE_BYTES), "the payload is one lz4 block that inflates to so many bytes; 0: it is as it is", 0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,10 @@ SECONDS = Real(1e6)
 BITMAP = Raw(MAX_PIECES // 8)
 #: A lease or a report names at most so many pieces; more go into the next message.
 MAX_PIECES_PER_MESSAGE = 256
+#: A content of at most so many bytes is told with its task, instead of being fetched from a parent. More would make the
+#: supernode's uplink the bottleneck that the swarm is there to remove (15,000 peers: 240 MB).
+MAX_SMALL_CONTENT_BYTES = 16 << 10
+SMALL_CONTENT = Raw(MAX_SMALL_CONTENT_BYTES)
 DIGESTS = Raw(DIGEST_BYTES * 65536, DIGEST_BYTES)
 RANGE = Maybe(Row((NUMBER, Maybe(NUMBER))))
 CERTIFICATES = Many(Raw(1 << 16), 32)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import lz4.block
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
@@ -230,19 +231,20 @@ class BlockFetcher:
 
     def _take(self, parent: str, message: Blocks, payload: memoryview, now: float) -> None:
         """Verify what came and store it."""
-        job = self._fetching.expects(parent, message, len(payload), now)
+        job = self._fetching.expects(parent, message, message.inflated or len(payload), now)
         shared = self._files.get(message.task)
         if job is None or shared is None:
             count(self._refused, "not_asked_for")
             return
-        self.received_bytes[parent] += len(payload)
+        content = _inflated(payload, message.inflated) if message.inflated else payload
+        self.received_bytes[parent] += len(content)
         self.received_in_all += len(payload)
-        if not _right(job, message, payload):
+        if not _right(job, message, content):
             count(self._refused, "wrong_digest")
             self._tell(self._fetching.wrong(job))
             return
         try:
-            shared.file.write(job.layout.block_span(message.piece, message.first)[0], payload)
+            shared.file.write(job.layout.block_span(message.piece, message.first)[0], content)
             fates = self._fetching.stored(job, message.count, now)
             for fate in fates:
                 if isinstance(fate, Done):
@@ -341,9 +343,20 @@ class BlockFetcher:
                 self._tidy_at = min(self._tidy_at, link.used_at + _IDLE_S)
 
 
+def _inflated(payload: memoryview, size: int) -> memoryview:
+    """A payload as it was before it was compressed; nothing at all where it is no lz4 block of so many bytes."""
+    try:
+        content: bytes = lz4.block.decompress(payload, uncompressed_size=size)
+    except Exception:  # LZ4BlockError, ValueError, MemoryError: by how it is broken
+        return memoryview(b"")
+    return memoryview(content)
+
+
 def _right(job: Job, message: Blocks, payload: memoryview) -> bool:
     """Whether each block of the payload has its digest."""
     block_length = job.layout.block_length
+    if len(payload) != job.layout.run_span(message.piece, message.first, message.count)[1]:
+        return False
     for number in range(message.count):
         block = payload[number * block_length : (number + 1) * block_length]
         if block_digest(block) != job.digest(message.first + number):

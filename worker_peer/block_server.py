@@ -6,11 +6,13 @@ Driver, used by the exchange's thread only. Who is answered in which order is de
 from collections.abc import Callable
 from typing import Final
 
+import lz4.block
 import zmq
 
 from wire.errors import ErrorCode
 from wire.framing import to_frames
 from wire.messages import MAX_PIECES_PER_MESSAGE, Blocks, GetBlocks, Have, Message, NoBlocks
+from worker_peer.core.compressing import Compressing
 from worker_peer.core.serving import Presence, Refuse, Send, Serving
 from worker_peer.data_socket import TURN, bind, count, prepare, understood, waits
 from worker_peer.host.limits import TokenBucket
@@ -22,6 +24,8 @@ _TURN_BYTES: Final = 16 << 20
 #: Payloads up to this size are copied into ZeroMQ. A view costs pyzmq's release, in a thread of its own, 30 to 50 us for each
 #: message: as much as copying 512 KiB.
 _COPY_BYTES: Final = 256 << 10
+#: Whether a payload shrinks is tried with its beginning first.
+_SAMPLE_BYTES: Final = 16 << 10
 #: Hints are told this often.
 _HINT_EVERY_S: Final = 1.0
 
@@ -62,6 +66,7 @@ class BlockServer:
         self._on_broken = on_broken
         self._upload = upload
         self._serving = Serving(self._presence)
+        self._compressing = Compressing()
         self._waits_until: float | None = None
         #: Pieces that no hint has told yet, by task; and when they are told.
         self._untold: dict[str, list[int]] = {}
@@ -151,12 +156,27 @@ class BlockServer:
             self._on_broken(request.task, error)
             self._refuse_unknown(send)
             return 0
-        self._upload.take(size, now)
-        head = Blocks(task=request.task, piece=request.piece, first=request.first, count=request.count)
+        packed = self._packed(request, payload)
+        inflated = size if packed is not None else 0
+        payload = payload if packed is None else memoryview(packed)
+        self._upload.take(len(payload), now)
+        head = Blocks(task=request.task, piece=request.piece, first=request.first, count=request.count, inflated=inflated)
         if self._send(send.child, head, payload):
             self.sent_bytes += size
             self.served_at[request.task] = now
         return size
+
+    def _packed(self, request: GetBlocks, payload: memoryview) -> bytes | None:
+        """The payload compressed, where the child would have it so and that pays."""
+        if not request.lz4 or not payload or not self._compressing.tries(request.task):
+            return None
+        sample = payload[:_SAMPLE_BYTES]
+        packed: bytes = lz4.block.compress(sample, store_size=False)
+        if not self._compressing.tried(request.task, len(sample), len(packed)):
+            return None
+        if len(sample) < len(payload):
+            packed = lz4.block.compress(payload, store_size=False)
+        return packed if self._compressing.tried(request.task, len(payload), len(packed)) else None
 
     def _refuse_unknown(self, send: Send) -> None:
         """The task has gone since it was asked for: a child that hears nothing would wait for a stall."""

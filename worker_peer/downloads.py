@@ -342,18 +342,12 @@ class Downloads:
         arrival = download.content.arrival
         if arrival is None:
             return
-        start, size = arrival.layout.piece_span(piece)
+        task, layout = download.session.task, arrival.layout
+        start, size = layout.piece_span(piece)
         # In 1.x's log the supernode's cache is a peer of each task of its own.
-        cid = f"{parent}~{download.session.task}" if parent.startswith("cdnnode:") else parent
-        self._piece_log.downloading_piece(
-            download.session.task,
-            download.content.supernode,
-            cid,
-            piece,
-            start,
-            max(start, start + size - 1),
-            arrival.layout.piece_length,
-        )
+        cid = f"{parent}~{task}" if parent.startswith("cdnnode:") else parent
+        end = max(start, start + size - 1)
+        self._piece_log.downloading_piece(task, download.content.supernode, cid, piece, start, end, layout.piece_length)
         self.received[origin] += download.content.came(piece, origin)
 
     def _happened(self, download: _Download, event: Event) -> None:
@@ -417,7 +411,8 @@ class Downloads:
             self.exchange.unshare(task)
             download.file = None
         try:
-            file = await self._files.create(task, effect.layout, url=download.request.url, content_type=effect.content_type)
+            made = (effect.layout, effect.content_type, effect.content, effect.digest)
+            file = await self._files.create(task, *made, url=download.request.url)
         except StoreFull as error:
             self._happened(download, StoreRefused(code=ErrorCode.STORE_FULL, message=str(error)))
             return
@@ -427,8 +422,11 @@ class Downloads:
         if self._downloads.get(task) is not download:
             file.close()
             return
-        have = PieceSet(effect.layout.piece_count)
-        self._share(download, file, have, content_type=effect.content_type)
+        have = file.have  # empty, unless the supernode told the content itself
+        self._share(download, file, have, known=False)
+        self._show(download, file, PieceSet(have.size), effect.content_type)
+        for piece in have:
+            self._piece_came(download, piece, Origin.SEED, f"cdnnode:{download.content.supernode.rpartition(':')[0]}")
         self._happened(download, StorePrepared(have=have))
 
     def _share(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str = "", *, known: bool = True) -> None:

@@ -16,7 +16,17 @@ from typing import Final, TypeVar
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
 from wire.ids import ByteRange, url_without_secrets
-from wire.messages import MAX_PIECES_PER_MESSAGE, Drop, Fetch, Leave, LeaveReason, Message, Seeded, SeedFailed
+from wire.messages import (
+    MAX_PIECES_PER_MESSAGE,
+    MAX_SMALL_CONTENT_BYTES,
+    Drop,
+    Fetch,
+    Leave,
+    LeaveReason,
+    Message,
+    Seeded,
+    SeedFailed,
+)
 from wire.pieces import PieceLayout, layout_for
 from worker_peer.api import DownloadFailed
 from worker_peer.broker_link import BrokerLink
@@ -275,7 +285,7 @@ class _Reading:
         if file is not None:
             self._share(file)
         if file is not None and file.digest is not None and file.have.is_full:
-            self._tell(file, list(file.have), digest=file.digest)
+            await self._tell_whole(file, file.digest, list(file.have))
             return
         for attempt in range(_ATTEMPTS):
             try:
@@ -326,7 +336,8 @@ class _Reading:
             if file is None:
                 file = await self._create(layout)
                 self._share(file)
-            self._tell(file, list(file.have))
+            if not _is_small(file):
+                self._tell(file, list(file.have))
             await self._write(file, body)
         finally:
             seeding._end_body(body)
@@ -345,7 +356,7 @@ class _Reading:
             fresh = [piece for piece in pieces if piece not in have]
             for piece in fresh:
                 seeding._exchange.piece_available(self._task, piece)
-            if fresh:
+            if fresh and not _is_small(file):
                 self._tell(file, fresh)
 
         await write_body(body, writer, executor=seeding._executor, on_pieces=on_pieces)
@@ -365,7 +376,7 @@ class _Reading:
                 ErrorCode.DIGEST_MISMATCH, f"{url_without_secrets(self._fetch.url)}: {wrong}: check the digest and the source"
             )
         await self._seeding._blocking(file.finish, found)
-        self._tell(file, [], digest=found)
+        await self._tell_whole(file, found, [] if not _is_small(file) else list(file.have))
 
     async def _spooled(self, body: Body) -> Body:
         """A body without a length is read to its end first: pieces can be told only of a content whose length is known."""
@@ -411,7 +422,14 @@ class _Reading:
             self._seeding._files[self._task] = file
             self._seeding._exchange.share(self._task, file, file.have)
 
-    def _tell(self, file: TaskFile, pieces: list[int], digest: str | None = None) -> None:
+    async def _tell_whole(self, file: TaskFile, digest: str, pieces: list[int]) -> None:
+        """All of it is here. A small content goes with its one SEEDED: who asks for it has it in the supernode's answer."""
+        content = b""
+        if _is_small(file):
+            content = bytes(await self._seeding._blocking(file.read, 0, file.layout.length))
+        self._tell(file, pieces, digest, content)
+
+    def _tell(self, file: TaskFile, pieces: list[int], digest: str | None = None, content: bytes = b"") -> None:
         """SEEDED, in as many messages as it takes; the digest in the last one."""
         step = MAX_PIECES_PER_MESSAGE
         batches = [pieces[at : at + step] for at in range(0, len(pieces), step)] or [[]]
@@ -427,8 +445,14 @@ class _Reading:
                     digests=b"".join(file.digests(piece) for piece in batch),
                     digest=digest if number == len(batches) - 1 else None,
                     source_bytes=self._seeding.source_bytes,
+                    content=content,
                 )
             )
+
+
+def _is_small(file: TaskFile) -> bool:
+    """Whether the content is told with its task instead of being fetched."""
+    return 0 < file.layout.length <= MAX_SMALL_CONTENT_BYTES
 
 
 def _first_missing(file: TaskFile) -> int:

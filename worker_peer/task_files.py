@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import TypeVar
 
 from wire.pieces import PieceLayout
+from worker_peer.host.digests import ContentDigest, block_digest
 from worker_peer.host.store import Store, TaskFile
 from worker_peer.host.store_index import size_on_disk
 
@@ -33,11 +34,23 @@ class TaskFiles:
         async with self._turn(task):
             return await self._blocking(self._store.open, task)
 
-    async def create(self, task: str, layout: PieceLayout, *, url: str = "", content_type: str) -> TaskFile:
-        """A new file for the task; what was there before goes, and others if there is no room."""
+    async def create(
+        self, task: str, layout: PieceLayout, content_type: str, content: bytes = b"", digest: str = "", *, url: str = ""
+    ) -> TaskFile:
+        """A new file for the task; what was there before goes, and others if there is no room.
+
+        With all of its `content` in it, if that has this digest.
+        """
+
+        def made() -> TaskFile:
+            file = self._store.create(task, layout, url=url, content_type=content_type)
+            if content:
+                _fill(file, content, digest)
+            return file
+
         # Room first: whoever has a task's turn must not wait for others to be deleted, which takes their turns.
         async with self._room(task, size_on_disk(layout)), self._turn(task):
-            return await self._blocking(lambda: self._store.create(task, layout, url=url, content_type=content_type))
+            return await self._blocking(made)
 
     async def remove(self, task: str) -> None:
         """Delete what is stored of the task."""
@@ -75,3 +88,19 @@ class TaskFiles:
         except asyncio.CancelledError:
             await asyncio.wait([working])  # the thread goes on: the turn is over when it is
             raise
+
+
+def _fill(file: TaskFile, content: bytes, digest: str) -> None:
+    """Write a whole content into its new file, unless it is another one. Closes the file where that fails."""
+    whole = ContentDigest()
+    whole.update(content)
+    if whole.sha256() != digest or len(content) != file.layout.length:
+        return
+    try:
+        file.write(0, content)
+        for piece in range(file.layout.piece_count):
+            blocks = (file.layout.block_span(piece, block) for block in file.layout.blocks_of(piece))
+            file.commit(piece, b"".join(block_digest(content[at : at + size]) for at, size in blocks))
+    except BaseException:
+        file.close()
+        raise

@@ -19,6 +19,7 @@ from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, TaskDropp
 from broker.core.matcher import SEED, Assignment, Matcher
 from broker.core.members import join, prove_claims
 from broker.core.scheduler_settings import SchedulerSettings
+from broker.core.small_contents import SmallContents
 from broker.core.state import Claim, PeerRecord, State, TaskRecord
 from broker.core.telling import claimed_bits, fetch_asked, lease_granted, peer_greeted, split_digests, task_told
 from broker.core.wanted import lacks_seed, says_progress, task_gone, task_moved, warm_told
@@ -66,6 +67,7 @@ class Scheduler:
         self._tidied_at = 0.0
         self._ticked_at = 0.0
         self._due = DueTasks()
+        self._small = SmallContents()
 
     # -- the front ------------------------------------------------------------------------------------------------------
 
@@ -200,12 +202,7 @@ class Scheduler:
         until = now + self.settings.renewed_lease_s
         for number in message.leases:
             self.state.leases.renew(record.peer, number, until)
-        # A quarter more or less is not worth a word: it would be said to everybody with each peer that comes.
-        wanted = self.alive_every_s
-        told = 0.0
-        if not 0.8 * wanted <= record.alive_every_s <= 1.25 * wanted:
-            told = record.alive_every_s = wanted
-        self._tell(record.peer, Alive(every_s=told))
+        self._tell(record.peer, Alive(every_s=record.new_alive_every_s(self.alive_every_s)))
 
     # -- tasks ----------------------------------------------------------------------------------------------------------
 
@@ -225,7 +222,7 @@ class Scheduler:
             self._ask_seed(task, now)
         self._add_member(task, record, message, now)
         self._ask_seed_again(task, now)
-        self._tell(record.peer, task_told(task))
+        self._tell(record.peer, self._small.told(task, record.peer))
         self._grant(task, now)
 
     def _known_or_new(self, spec: Register, peer: str, now: float) -> TaskRecord | None:
@@ -253,8 +250,7 @@ class Scheduler:
         self._moved(task, now)
 
     def _on_released(self, task: str, now: float) -> None:
-        record = self.state.tasks.get(task)
-        if record is not None:
+        if (record := self.state.tasks.get(task)) is not None:
             record.is_wanted, record.used_at = False, now
 
     def _moved(self, task: TaskRecord, now: float) -> None:
@@ -267,16 +263,14 @@ class Scheduler:
         record.tasks.add(task.task)
         self.state.leases.end_of_member(record.peer, task.task)
         task.members[record.peer] = Claim(claimed_bits(message), message.length, message.piece_length)
-        if message.serves_only:
-            task.serves_only.add(record.peer)
-        else:
-            task.serves_only.discard(record.peer)
-        if task.matcher is not None:
+        (task.serves_only.add if message.serves_only else task.serves_only.discard)(record.peer)
+        if task.matcher is not None and not self._small.give(task, record.peer):
             join(task, record, now)
 
     def _remove_member(self, task: TaskRecord, peer: str, now: float) -> None:
         del task.members[peer]
         task.serves_only.discard(peer)
+        task.given.discard(peer)
         self.state.peers[peer].tasks.discard(task.task)
         self.state.leases.end_of_member(peer, task.task)
         if task.matcher is not None:
@@ -285,12 +279,12 @@ class Scheduler:
         self._grant(task, now)
 
     def _tell_members(self, task: TaskRecord) -> None:
-        told = task_told(task)
         for peer in task.members:
-            self._tell(peer, told)
+            self._tell(peer, self._small.told(task, peer))
 
     def _kill(self, task: TaskRecord, code: ErrorCode, status: int, message: str, now: float) -> None:
         task.die(code, status, message, now)
+        self._small.forget(task.task)
         self._moved(task, now)
         self._note(Notice.TASK_DEAD, task=task.task, text=message)
         self._tell_members(task)
@@ -307,6 +301,7 @@ class Scheduler:
         for peer in told:
             self._tell(peer, Drop(task=task))
         record.layout, record.matcher = None, None
+        self._small.forget(task)
         for peer in list(record.members):
             self._remove_member(record, peer, now)
         del self.state.tasks[task]
@@ -345,6 +340,7 @@ class Scheduler:
         task.content_type = message.content_type
         is_new = task.layout is None
         if is_new:
+            self._small.seeded(task.task, layout, message)
             self._begin_caching(task, record, layout, now)
         if not self._take_digests(task, fresh, now):
             return
@@ -370,7 +366,8 @@ class Scheduler:
         task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
         self._note(Notice.TASK_CACHING, task=task.task, text=f"{layout.length} bytes, {layout.piece_count} pieces")
         for peer in task.members:
-            join(task, self.state.peers[peer], now)
+            if not self._small.give(task, peer):
+                join(task, self.state.peers[peer], now)
 
     def _take_digests(self, task: TaskRecord, fresh: dict[int, bytes], now: float) -> bool:
         """Pieces that the seed has. False: one of them differs from what it was, and the task is dead."""
@@ -424,6 +421,9 @@ class Scheduler:
             parent = self.state.leases.take_back(record.peer, task.task, number, piece)
             if parent is not None:
                 self.state.peers[parent].strikes.discard(record.peer)
+        if done and record.peer in task.given:
+            self._small.taken(task, record.peer, {piece for _, piece, _ in done})
+            join(task, record, now)
         if done:
             task.matcher.done(record.peer, done, now)
         for number, piece, failure in message.failed:
@@ -492,6 +492,7 @@ class Scheduler:
                 if task.seed is not None and task.state in (TaskState.PROBING, TaskState.CACHING):
                     self._tell(task.seed, Drop(task=task.task))  # nobody waits for the rest of it
                 del self.state.tasks[task.task]
+                self._small.forget(task.task)
                 self._note(Notice.TASK_FORGOTTEN, task=task.task, text="nobody has asked for it for long")
 
 

@@ -43,6 +43,14 @@ class PeerRecord:
     #: How often it says ALIVE, as it was last told.
     alive_every_s: float = 0.0
 
+    def new_alive_every_s(self, wanted: float) -> float:
+        """What it is to be told about how often to say ALIVE, and then knows; 0: nothing."""
+        # A quarter more or less is not worth a word: it would be said to everybody with each peer that comes.
+        if 0.8 * wanted <= self.alive_every_s <= 1.25 * wanted:
+            return 0.0
+        self.alive_every_s = wanted
+        return wanted
+
     def note_source_bytes(self, count: int) -> None:
         """What a seed has read from sources, told with its news: not a heartbeat late."""
         self.received = (count, *self.received[1:])
@@ -77,6 +85,8 @@ class TaskRecord:
     #: Peers that want it or serve it, and what they claim to have.
     members: dict[str, Claim] = field(default_factory=dict)
     serves_only: set[str] = field(default_factory=set)
+    #: Members that were told the whole content with the task: they take no part in the swarm before they say that it is here.
+    given: set[str] = field(default_factory=set)
     #: When the seed was asked; None: no seed was there to ask.
     asked_at: float | None = None
     seed: str | None = None
@@ -218,6 +228,7 @@ class State:
             for peer in record.members:
                 assert task in self.peers[peer].tasks, (task, peer)
             assert record.serves_only <= record.members.keys(), task
+            assert record.given <= record.members.keys() - record.serves_only, task
             assert (record.matcher is not None) == (record.layout is not None)
             assert record.seed is None or record.seed in self.peers, (task, record.seed)
             assert record.state is not TaskState.DEAD or not (record.members or record.seed or record.matcher), task

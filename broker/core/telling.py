@@ -6,8 +6,8 @@ from wire.messages import Fetch, Hello, Lease, Register, Seeded, Task
 from wire.pieces import DIGEST_BYTES, PieceLayout
 
 
-def task_told(task: TaskRecord) -> Task:
-    """TASK: the state of a task."""
+def task_told(task: TaskRecord, content: bytes = b"") -> Task:
+    """TASK: the state of a task; with all of its content, where that is small."""
     layout = task.layout
     return Task(
         task=task.task,
@@ -20,6 +20,7 @@ def task_told(task: TaskRecord) -> Task:
         code=task.code,
         status=task.status,
         message=task.message,
+        content=content,
     )
 
 

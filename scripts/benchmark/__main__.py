@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     swarm.add_argument("--size", type=_size, default=_size("64M"))
     swarm.add_argument("--runs", type=int, default=1)
     swarm.add_argument("--plain", action="store_true", help="also the plain way: every host fetches from the source")
+    swarm.add_argument("--shrinks", action="store_true", help="a content that lz4 makes half as long")
     swarm.add_argument("--json", action="store_true", help="end in one JSON line")
     pair = kinds.add_parser("pair", help="one uncapped parent to one child, against a bare TCP copy, and nginx and curl")
     pair.add_argument("--size", type=_size, default=_size("1G"))
@@ -104,6 +105,7 @@ def _swarm(flags: argparse.Namespace) -> SwarmResult:
         size=flags.size,
         runs=flags.runs,
         plain=flags.plain,
+        shrinks=flags.shrinks,
     )
     return run_swarm(plan)
 

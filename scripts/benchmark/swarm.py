@@ -38,6 +38,7 @@ class SwarmPlan:
     size: int
     runs: int
     plain: bool
+    shrinks: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,7 +102,7 @@ def _stage(plan: SwarmPlan) -> Iterator[tuple[dict[str, LabHost], Processes, Pat
 
 def _run_once(plan: SwarmPlan) -> SwarmResult:
     with _stage(plan) as (hosts, processes, folder):
-        digest = make_content(folder / "files" / "content", plan.size)
+        digest = make_content(folder / "files" / "content", plan.size, shrinks=plan.shrinks)
         nginx = start_nginx(processes, hosts["source"].command, folder, hosts["source"].address)
         peers = _start_swarm(plan, hosts, processes, folder)
         url = f"http://{hosts['source'].address}/content"

@@ -79,7 +79,13 @@ def block_digests(*pieces: int) -> bytes:
 
 
 def seeded(
-    *pieces: int, of: int, task: str = TASK, digest: str | None = None, digests: bytes | None = None, length: int | None = None
+    *pieces: int,
+    of: int,
+    task: str = TASK,
+    digest: str | None = None,
+    digests: bytes | None = None,
+    length: int | None = None,
+    content: bytes = b"",
 ) -> Seeded:
     """SEEDED: the seed has these pieces of a content of `of` pieces (`length` bytes, where that is not whole pieces)."""
     return Seeded(
@@ -91,6 +97,7 @@ def seeded(
         pieces=pieces,
         digests=block_digests(*pieces) if digests is None else digests,
         digest=digest,
+        content=content,
     )
 
 
@@ -99,7 +106,9 @@ def seed_failed(failure: SeedFailed) -> PeerSaid:
     return said(SEED, failure)
 
 
-def told(state: TaskState, *, pieces: int | None = None, digest: str | None = None, task: str = TASK) -> Task:
+def told(
+    state: TaskState, *, pieces: int | None = None, digest: str | None = None, task: str = TASK, content: bytes = b""
+) -> Task:
     """TASK as the supernode tells it while nothing is wrong."""
     if pieces is None:
         return Task(task=task, state=state)
@@ -112,6 +121,7 @@ def told(state: TaskState, *, pieces: int | None = None, digest: str | None = No
         block_length=PIECE,
         digest=digest,
         content_type=CONTENT_TYPE,
+        content=content,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from broker.core.effects import Effect, Forget, Tell
 from broker.core.events import Event, PeerGone, TaskDropped, Tick
 from broker.core.scheduler import Scheduler
-from tests.support.broker_words import CONTENT_DIGEST, block_digests, greeted, register, said, seed_greeted, seeded
+from tests.support.broker_words import CONTENT_DIGEST, PIECE, block_digests, greeted, register, said, seed_greeted, seeded
 from wire.errors import ErrorCode
 from wire.messages import (
     Alive,
@@ -33,7 +33,7 @@ WAIT_S, STEP_S = 1.0, 0.1
 
 @dataclass(slots=True)
 class Promise:
-    """A piece on its way to a peer."""
+    """A piece on its way to a peer; with lease 0 it came with the task, and is yet to be reported."""
 
     task: str
     lease: int
@@ -126,11 +126,13 @@ class World:
         self.happens(PeerGone(peer=name))
 
     def seed_reads(self, seed: SeedHost, task: str, count: int) -> None:
-        """A seed has read so many pieces more, and says so; with the last one it tells the digest."""
+        """A seed has read so many pieces more, and says so; with the last one it tells the digest, if all come at once the
+        content too."""
         first, size = seed.read[task], self.pieces[task]
         seed.read[task] = last = min(size, first + count)
         digest = CONTENT_DIGEST if last == size else None
-        self.says(seed.name, seeded(*range(first, last), of=size, task=task, digest=digest))
+        content = bytes(size * PIECE) if (first, last) == (0, size) else b""
+        self.says(seed.name, seeded(*range(first, last), of=size, task=task, digest=digest, content=content))
 
     def seed_fails(self, seed: SeedHost, task: str) -> None:
         """A task cannot be had from its source."""
@@ -170,10 +172,13 @@ class World:
         """A peer's first promise is kept, or fails. Returns whether anything came of it."""
         for promise in list(host.promised):
             parent_has = self._has(promise.parent, promise.task, promise.piece)
-            if failure is None and not parent_has and self.now - promise.since < WAIT_S:
+            if promise.lease and failure is None and not parent_has and self.now - promise.since < WAIT_S:
                 continue
             host.promised.remove(promise)
-            if failure is None and parent_has:
+            if promise.lease == 0:
+                host.have.setdefault(promise.task, set()).add(promise.piece)
+                self.says(host.name, Report(task=promise.task, done=((0, promise.piece, 0.0),)))
+            elif failure is None and parent_has:
                 host.have.setdefault(promise.task, set()).add(promise.piece)
                 self.says(host.name, Report(task=promise.task, done=((promise.lease, promise.piece, 1e6),)))
             else:
@@ -236,6 +241,10 @@ class World:
             assert len(set(message.pieces)) == len(message.pieces) > 0
             assert max(message.pieces) < self.pieces[message.task]
             assert message.digests == block_digests(*message.pieces)
+        elif isinstance(message, Task) and message.content:
+            assert message.state is TaskState.CACHED
+            assert len(message.content) == message.length
+            assert not state.tasks[message.task].matcher.outstanding(effect.peer), "given, and leased besides"  # type: ignore[union-attr]
         elif isinstance(message, Fetch):
             assert state.tasks[message.task].seed == effect.peer
 
@@ -247,6 +256,9 @@ class World:
                     host.promised.append(Promise(message.task, message.lease, message.parent, piece, self.now))
             case Task() if host is not None and message.state is TaskState.DEAD:
                 self._gives_up(host, message.task)
+            case Task() if host is not None and message.content:
+                given = [Promise(message.task, 0, "", piece, self.now) for piece in range(self.pieces[message.task])]
+                host.promised += given
             case Drop() if host is not None:
                 self._gives_up(host, message.task)
                 host.have.pop(message.task, None)

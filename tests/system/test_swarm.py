@@ -18,6 +18,7 @@ from scripts.demonstration.swarm import Download, PeerHost, get_text
 from tests.support.processes import REPOSITORY
 from tests.support.source_server import Page, SourceServer
 from tests.support.swarm import LoopbackSwarm, loopback_swarm, piece_lines, wait_until
+from wire.messages import MAX_SMALL_CONTENT_BYTES
 from wire.pieces import layout_for
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -47,6 +48,12 @@ def random_bytes(length: int) -> bytes:
 def start(swarm: LoopbackSwarm, url: str, *options: str, peers: list[PeerHost] | None = None) -> list[Download]:
     """A dfget on each peer, at the same time."""
     return [swarm.parts.download(peer, swarm.supernode, url, *options) for peer in peers or swarm.peers]
+
+
+def metric(swarm: LoopbackSwarm, name: str) -> float:
+    """One of the supernode's numbers."""
+    lines = get_text(f"http://{swarm.supernode.node}/metrics").splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
 
 
 async def ended(download: Download, timeout_s: float = 60.0) -> int:
@@ -110,6 +117,23 @@ def test_a_gibibyte_arrives_whole(pair: LoopbackSwarm, tmp_path: Path) -> None:
         assert sha256_of(download.output) == reference.sha256
         download.output.unlink()
     source.stop()
+
+
+@pytest.mark.parametrize("length", [1, MAX_SMALL_CONTENT_BYTES])
+async def test_a_small_content_is_in_the_supernodes_answer(pair: LoopbackSwarm, length: int) -> None:
+    content = random_bytes(length)
+    path = new_path()
+    async with SourceServer() as source:
+        source.pages[path] = Page(body=content)
+        granted = "dragonfly_supernode_leases_granted_total"
+        before = metric(pair, granted)
+        for peer in pair.peers:
+            (download,) = start(pair, source.url(path), peers=[peer])
+            assert await ended(download) == 0, download.process.story()
+            assert_output(download, content)
+            assert piece_lines(peer.log)[-1]["dstCid"].startswith("cdnnode:")
+        assert metric(pair, granted) == before, "somebody was sent to a parent"
+        assert source.body_bytes == length
 
 
 @pytest.mark.parametrize(

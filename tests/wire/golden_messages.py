@@ -184,6 +184,31 @@ GOLDEN: dict[str, tuple[Message, bytes | None]] = {
         None,
     ),
     "drop": (Drop(task=_TASK), None),
+    "seeded-small": (
+        Seeded(
+            task=_TASK,
+            length=5,
+            piece_length=262_144,
+            block_length=131_072,
+            pieces=(0,),
+            digests=bytes(range(32)),
+            digest=_DIGEST,
+            content=b"small",
+        ),
+        None,
+    ),
+    "task-small": (
+        Task(
+            task=_TASK,
+            state=TaskState.CACHED,
+            length=5,
+            piece_length=262_144,
+            block_length=131_072,
+            digest=_DIGEST,
+            content=b"small",
+        ),
+        None,
+    ),
     "warm": (Warm(task=_TASK, url=_URL), None),
     "warm-full": (
         Warm(
@@ -236,6 +261,8 @@ GOLDEN: dict[str, tuple[Message, bytes | None]] = {
     "get-blocks": (GetBlocks(task=_TASK, piece=1_048_575, first=63, count=1), None),
     "blocks": (Blocks(task=_TASK, piece=3, first=0, count=2), b"golden payload" * 20),
     "blocks-empty": (Blocks(task=_TASK, piece=0, first=0, count=1), b""),
+    "get-blocks-slow-way": (GetBlocks(task=_TASK, piece=3, first=0, count=2, lz4=True), None),
+    "blocks-packed": (Blocks(task=_TASK, piece=3, first=0, count=2, inflated=262_144), b"golden payload" * 20),
     "no-blocks": (NoBlocks(task=_TASK, piece=3, code=ErrorCode.BLOCKS_MISSING), None),
     "have": (Have(task=_TASK, peer="10.0.0.2-42-1600000000.123", pieces=(0, 5, 1_048_575)), None),
     "download": (Download(url=_URL), None),

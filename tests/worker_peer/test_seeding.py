@@ -12,7 +12,7 @@ import pytest
 from tests.support.source_server import Page, SourceServer
 from tests.worker_peer.parts import FakeClock, Node, Nodes, Sample, bytes_of, sample, until
 from wire.errors import ErrorCode
-from wire.messages import MAX_PIECES_PER_MESSAGE, Drop, Fetch, Message, NotKnown, Seeded, SeedFailed
+from wire.messages import MAX_PIECES_PER_MESSAGE, MAX_SMALL_CONTENT_BYTES, Drop, Fetch, Message, NotKnown, Seeded, SeedFailed
 from wire.pieces import MIB, PieceLayout, layout_for
 from worker_peer.cache_keeper import CacheKeeper
 from worker_peer.core.eviction import Rules
@@ -118,15 +118,8 @@ async def seed(nodes: Nodes, tmp_path: Path) -> AsyncIterator[Seed]:
             reader = SourceReader(clock=FakeClock(), user_agent="test")
             node = nodes.node("cdnnode:127.0.0.1")
             seeding = seeding_of(node, tmp_path, reader, background, executor)
-            yield Seed(
-                node=node,
-                server=server,
-                seeding=seeding,
-                words=Words(),
-                folder=tmp_path,
-                background=background,
-                executor=executor,
-            )
+            more = {"background": background, "executor": executor}
+            yield Seed(node=node, server=server, seeding=seeding, words=Words(), folder=tmp_path, **more)  # type: ignore[arg-type]
             await background.close()
             await reader.close()
 
@@ -140,7 +133,7 @@ async def assert_served(seed: Seed, nodes: Nodes, content: Sample) -> None:
     assert bytes(file.read(0, len(content.data))) == content.data
 
 
-@pytest.mark.parametrize("length", [0, 1, PIECE, PIECE + 1, 3 * PIECE + 5])
+@pytest.mark.parametrize("length", [0, MAX_SMALL_CONTENT_BYTES + 1, PIECE, PIECE + 1, 3 * PIECE + 5])
 async def test_a_source_is_read_once_and_told_as_it_comes(seed: Seed, nodes: Nodes, length: int) -> None:
     content = content_of(length)
     seed.source(content, content_type="text/plain")
@@ -155,6 +148,24 @@ async def test_a_source_is_read_once_and_told_as_it_comes(seed: Seed, nodes: Nod
     told = b"".join(each.digests for each in seed.words.said if isinstance(each, Seeded))
     assert told == b"".join(content.digests(piece) for piece in range(content.layout.piece_count))
     assert seed.server.body_bytes == seed.seeding.source_bytes == length
+    await assert_served(seed, nodes, content)
+
+
+@pytest.mark.parametrize("length", [1, MAX_SMALL_CONTENT_BYTES])
+async def test_a_small_content_is_told_whole_in_one_message_and_served_besides(seed: Seed, nodes: Nodes, length: int) -> None:
+    content = content_of(length)
+    seed.source(content, content_type="text/plain")
+    seed.asked(content)
+    last = await seed.words.ended()
+    assert [last] == seed.words.said
+    assert isinstance(last, Seeded)
+    assert (last.content, last.digest, last.pieces) == (content.data, content.sha256, (0,))
+    assert (last.length, last.content_type, last.digests) == (length, "text/plain", content.digests(0))
+    await until(lambda: not seed.seeding._running, "the reading has ended")
+    seed.asked(content, digest=content.sha256)
+    again = await seed.words.ended(2)
+    assert isinstance(again, Seeded)
+    assert (again.content, seed.server.body_bytes) == (content.data, length)
     await assert_served(seed, nodes, content)
 
 

@@ -72,7 +72,7 @@ def left(store: Store, task: str = "7" * 64, *pieces: int) -> Sample:
 async def test_a_file_is_made_finished_opened_and_removed(files: TaskFiles, store: Store) -> None:
     content = sample(2 * 4096)
     assert await files.open(content.task) is None
-    file = await files.create(content.task, content.layout, content_type="a/b")
+    file = await files.create(content.task, content.layout, "a/b")
     for piece in range(2):
         file.write(piece * 4096, content.piece(piece))
         file.commit(piece, content.digests(piece))
@@ -90,10 +90,23 @@ async def test_a_file_is_made_finished_opened_and_removed(files: TaskFiles, stor
 
 async def test_a_new_file_replaces_what_was_there(files: TaskFiles, store: Store) -> None:
     content = left(store, "7" * 64, 0, 1, 2)
-    file = await files.create(content.task, content.layout, content_type="")
+    file = await files.create(content.task, content.layout, "")
     assert file.have == PieceSet(3)
     assert bytes(file.read(0, 4096)) == bytes(4096)
     file.close()
+
+
+async def test_a_content_that_was_told_with_its_task_is_written_at_once_if_it_is_the_one_meant(files: TaskFiles) -> None:
+    content = sample(2 * 4096 + 1)
+    file = await files.create(content.task, content.layout, "", content.data, content.sha256)
+    assert file.have.is_full
+    assert bytes(file.read(0, len(content.data))) == content.data
+    assert [file.digests(piece) for piece in range(3)] == [content.digests(piece) for piece in range(3)]
+    file.close()
+    for wrong, digest in ((content.data[:-1] + b"?", content.sha256), (content.data, "sha256:" + "0" * 64), (b"", "")):
+        file = await files.create(content.task, content.layout, "", wrong, digest)
+        assert file.have == PieceSet(3)
+        file.close()
 
 
 async def test_what_the_store_raises_is_raised_and_the_next_has_its_turn(
@@ -103,10 +116,10 @@ async def test_what_the_store_raises_is_raised_and_the_next_has_its_turn(
     with monkeypatch.context() as patched:
         patched.setattr(Store, "free_bytes", lambda _: 5)
         with pytest.raises(StoreFull):
-            await files.create(content.task, content.layout, content_type="")
+            await files.create(content.task, content.layout, "")
     with pytest.raises(ValueError, match="no task id"):
         await files.open("x")
-    (await files.create(content.task, content.layout, content_type="")).close()
+    (await files.create(content.task, content.layout, "")).close()
     assert files._turns == {}
 
 
@@ -119,7 +132,7 @@ async def test_what_is_being_removed_is_opened_only_when_it_is_gone(
     removing = background.spawn(files.remove(content.task), "remove")
     await until(lambda: gate.entered, "it is being removed")
     opening = background.spawn(files.open(content.task), "open")
-    creating = background.spawn(files.create(content.task, content.layout, content_type=""), "create")
+    creating = background.spawn(files.create(content.task, content.layout, ""), "create")
     # Another task's turn is its own: it comes and goes meanwhile.
     other = await files.open(OTHER)
     assert other is not None

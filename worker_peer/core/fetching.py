@@ -25,6 +25,8 @@ _FIRST_BLOCKS: Final = 4
 #: A parent that sends nothing of what it was asked for: after this long at least, and this many times what it should take.
 _STALL_FLOOR_S: Final = 5.0
 _STALL_FACTOR: Final = 8.0
+#: Bytes per second below which a parent may compress what it sends: that costs it a second of CPU for some 500 MB.
+_COMPRESSED_BELOW: Final = 60e6
 #: Before a parent has sent anything its rate is not known; it may be at the other end of a slow link.
 _FIRST_ANSWER_S: Final = 10.0
 
@@ -248,7 +250,10 @@ class Fetching:
             parent.asked[key] = (count, size, now, job)
             if job.first_asked_at is None:
                 job.first_asked_at = now
-            out.append(Ask(parent.name, GetBlocks(task=job.task, piece=job.piece, first=job.next_block, count=count)))
+            request = GetBlocks(
+                task=job.task, piece=job.piece, first=job.next_block, count=count, lz4=0 < parent.path.rate < _COMPRESSED_BELOW
+            )
+            out.append(Ask(parent.name, request))
             job.next_block += count
         return None
 

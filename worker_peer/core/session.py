@@ -205,7 +205,8 @@ class Session:
     def _on_store_prepared(self, event: StorePrepared, now: float) -> list[Effect]:
         self.have, self._file_ready, self._preparing = event.have, True, False
         self.state = SessionState.SWARMING
-        return self._take_waiting() + self._completed() + (self._on_tick(now) if not self._supernode_up else [])
+        told = self._told_done([(0, piece, 0.0) for piece in event.have])
+        return told + self._take_waiting() + self._completed() + (self._on_tick(now) if not self._supernode_up else [])
 
     # -- the supernode --------------------------------------------------------------------------------------------------
 
@@ -254,21 +255,26 @@ class Session:
         self.content_type = told.content_type
         if told.digest is not None:
             self.verdict = told.digest
-        return self._take_layout(layout) + self._adopt_whole() + self._completed()
+        content = told.content if told.digest is not None and len(told.content) == told.length else b""
+        return self._take_layout(layout, content) + self._adopt_whole() + self._completed()
 
-    def _take_layout(self, layout: PieceLayout) -> list[Effect]:
-        """Make the file ready for a content of this cut; a stored one with another cut is of another content and goes."""
+    def _take_layout(self, layout: PieceLayout, content: bytes) -> list[Effect]:
+        """Make the file ready for a content of this cut; a stored one with another cut is of another content and goes.
+
+        `content`: all of it, where the supernode told it with the task.
+        """
         if self.state is not SessionState.REGISTERING or self._preparing:
             return []
         # A finished file is never written to again: it is of this content as a whole, or it goes.
         usable = self._trusts_store or self._stored_digest in (None, self.verdict)
-        if self._file_ready and self.layout == layout and usable:
+        if self._file_ready and self.layout == layout and usable and not content:
             self.state = SessionState.SWARMING
             return self._take_waiting()
         self._candidates.clear()
         self.layout, self._file_ready, self._preparing = layout, False, True
         self.have = PieceSet(layout.piece_count)
-        return [PrepareFile(layout=layout, content_type=self.content_type)]
+        digest = self.verdict if content and self.verdict is not None else ""
+        return [PrepareFile(layout=layout, content_type=self.content_type, content=content, digest=digest)]
 
     def _adopt_whole(self) -> list[Effect]:
         """The stored content has the digest that the seed found: all of its pieces count."""

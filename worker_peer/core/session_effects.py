@@ -19,10 +19,15 @@ class RegisterTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareFile:
-    """Make the file for the content. Whatever is there under this task is wrong and goes."""
+    """Make the file for the content. Whatever is there under this task is wrong and goes.
+
+    `content`: all of it, as the supernode told it; it counts if its sha256 is `digest`.
+    """
 
     layout: PieceLayout
     content_type: str
+    content: bytes = b""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

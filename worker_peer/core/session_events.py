@@ -41,7 +41,7 @@ class StoreOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorePrepared:
-    """The file for the content is there."""
+    """The file for the content is there, with the pieces of a content that was told with the task."""
 
     have: PieceSet
 

@@ -87,6 +87,30 @@ def test_a_new_content_is_registered_prepared_fetched_and_finished() -> None:
     assert play.session.next_deadline() is None
 
 
+def test_a_content_that_comes_with_its_task_is_there_at_once() -> None:
+    data = bytes(LAYOUT.length)
+    play = Play() >> SupernodeUp() >> StoreOpened() << register()
+    given = PrepareFile(layout=LAYOUT, content_type="", content=data, digest=DIGEST)
+    play = play >> told(state=TaskState.CACHED, digest=DIGEST, content=data) << given
+    whole = PieceSet.full(LAYOUT.piece_count)
+    reports = reported(*((0, piece, 0.0) for piece in range(LAYOUT.piece_count)))
+    (play >> StorePrepared(have=whole) << reports << Finish(digest=DIGEST)).over(SessionState.COMPLETE)
+
+
+def test_a_content_that_could_not_be_taken_is_fetched() -> None:
+    data = bytes(LAYOUT.length)
+    play = Play() >> SupernodeUp() >> StoreOpened() << register()
+    given = PrepareFile(layout=LAYOUT, content_type="", content=data, digest=DIGEST)
+    play = play >> told(state=TaskState.CACHED, digest=DIGEST, content=data) << given >> empty()
+    (play.at(play.now + AGAIN_S) >> Tick() << register()).over(SessionState.SWARMING)
+
+
+@pytest.mark.parametrize(("content", "digest"), [(b"short", DIGEST), (bytes(LAYOUT.length), None)])
+def test_a_content_of_another_length_or_without_its_digest_is_not_taken(content: bytes, digest: str | None) -> None:
+    play = Play() >> SupernodeUp() >> StoreOpened() << register()
+    (play >> told(digest=digest, content=content) << prepare()).over(SessionState.REGISTERING)
+
+
 def test_a_supernode_that_is_up_first_hears_of_the_task_when_the_store_is_open() -> None:
     play = Play() >> SupernodeUp()
     play.over(SessionState.OPENING)
