@@ -10,6 +10,7 @@ from typing import Final
 
 from broker.config import SupernodeConfig
 from broker.own_address import first_address
+from broker.preheat import cli as preheat
 from broker.settings import default_document, load
 from worker_peer.host.command_line import (
     CommandParser,
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         description="The broker of a swarm, and its seed.",
-        epilog="Sub-commands: version, config default, gen-doc, help. "
+        epilog="Sub-commands: preheat, version, config default, gen-doc, help. "
         "Precedence: flags, SUPERNODE_* variables, the configuration file, defaults.",
     )
     port, rate, duration = checked(parse_port, "port"), checked(parse_rate, "rate"), checked(parse_duration, "duration")
@@ -92,10 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parser.error("config: the one thing to ask for is `supernode config default`")
             print(default_document(), end="")
             return 0
+        case ["preheat"]:
+            return preheat.main(given[1:])
         case ["gen-doc"]:
-            return write_documents({"": parser}, given[1:])
+            return write_documents({"": parser, "preheat": preheat.parser()}, given[1:])
         case ["help"]:
-            return say_help({"": parser}, given[1:])
+            return say_help({"": parser, "preheat": preheat.parser()}, given[1:])
     flags = {name.replace("_", "-"): value for name, value in vars(parser.parse_args(with_values(given, _SWITCHES))).items()}
     try:
         loaded = load(flags=flags, environment=os.environ, file=flags.pop("config", None))

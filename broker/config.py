@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.preheat.config import PreheatConfig
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheConfig:
@@ -86,3 +88,6 @@ class SupernodeConfig:
 
     version: str = ""
     """Release."""
+
+    preheat: PreheatConfig = PreheatConfig()
+    """Who may send preheat jobs, what they may ask for, and how they are run."""

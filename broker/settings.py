@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from broker.config import CacheConfig, SupernodeConfig
+from broker.preheat.config import PreheatSection, checked
 from worker_peer.host import schema
 from worker_peer.host.command_line import software_version
 from worker_peer.host.schema import SettingsError, setting
@@ -119,6 +120,7 @@ class Document:
     """All of supernode.yml."""
 
     base: BaseConfig = setting(BaseConfig, "the supernode")
+    preheat: PreheatSection = setting(PreheatSection, "preheat jobs: who may send them, and how they are run")
     plugins: dict[str, Any] = setting(dict, "plugins by their type", ignored="there are no plugins")
     storages: dict[str, Any] = setting(dict, "storages by their name", ignored="there is one storage, homeDir")
 
@@ -177,9 +179,9 @@ def load(*, flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     warnings = schema.ignored(Document, values)
     schema.merge(values, schema.nested({FLAG_KEYS[name]: value for name, value in flags.items()}))
     of_flags = [f"--{name} has no meaning here: {why}" for name in flags if (why := _ignored_flag(name))]
-    base = schema.build(Document, values).base
+    document = schema.build(Document, values)
     warnings = [each for each in warnings if not any(FLAG_KEYS[name][1] == each.split()[0].rpartition(".")[2] for name in flags)]
-    return Loaded(config=_config(base), warnings=(*of_flags, *warnings))
+    return Loaded(config=_config(document.base, document.preheat), warnings=(*of_flags, *warnings))
 
 
 def _ignored_flag(name: str) -> str:
@@ -188,7 +190,7 @@ def _ignored_flag(name: str) -> str:
     return str(field.metadata.get(schema.IGNORED, ""))
 
 
-def _config(base: BaseConfig) -> SupernodeConfig:
+def _config(base: BaseConfig, preheat: PreheatSection) -> SupernodeConfig:
     for key, port in (("listenPort", base.listen_port), ("downloadPort", base.download_port), ("brokerPort", base.broker_port)):
         if not 0 <= port <= 65535:
             raise SettingsError(f"{key}: {port} is no port; allowed: from 0 (any free one) to 65535")
@@ -234,6 +236,7 @@ def _config(base: BaseConfig) -> SupernodeConfig:
         log_rotate_bytes=base.log_config.max_size << 20,
         log_rotated_files=max(1, base.log_config.max_backups),
         version=software_version(),
+        preheat=checked(preheat),
     )
 
 

@@ -168,6 +168,15 @@ class Preheating:
         return now + (_TICK_S if self._live else 60.0)
 
     @property
+    def next_number(self) -> int:
+        """The next job's."""
+        return self._next_number
+
+    def wants(self, task: str) -> bool:
+        """Whether a job still wants the task."""
+        return task in self._works
+
+    @property
     def unfinished(self) -> int:
         """Jobs that wait or run."""
         return len(self._live)
@@ -456,8 +465,8 @@ def _what_is_wrong(blob: Blob, event: PeerWarmed) -> str:
     told = event.message
     if not told.done:
         return told.message or (told.code.name.lower().replace("_", " ") if told.code is not None else "it did not come")
-    if blob.digest is not None and told.digest not in (None, blob.digest):
-        return f"the host has {told.digest}, not {blob.digest}"
+    if blob.digest is not None and told.digest != blob.digest:
+        return f"the host has {told.digest or 'no digest'}, not {blob.digest}"
     if told.length is not None and told.verified != told.length:
         return f"the host has verified {told.verified} of {told.length} bytes"
     if blob.size is not None and told.length not in (None, blob.size):
