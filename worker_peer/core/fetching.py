@@ -251,7 +251,12 @@ class Fetching:
             if job.first_asked_at is None:
                 job.first_asked_at = now
             request = GetBlocks(
-                task=job.task, piece=job.piece, first=job.next_block, count=count, lz4=0 < parent.path.rate < _COMPRESSED_BELOW
+                task=job.task,
+                piece=job.piece,
+                first=job.next_block,
+                count=count,
+                lz4=0 < parent.path.rate < _COMPRESSED_BELOW,
+                background=self.priority.is_background(job.task),
             )
             out.append(Ask(parent.name, request))
             job.next_block += count
