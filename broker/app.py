@@ -17,6 +17,9 @@ from broker.core.scheduler import Scheduler, SchedulerSettings
 from broker.home import owned
 from broker.http_api import ApiParts, application
 from broker.metrics import registry_of
+from broker.preheat.history import History
+from broker.preheat.registry_client import RegistryClient
+from broker.preheat.service import Preheat
 from broker.router import Router
 from broker.seed import SeedProcess
 from worker_peer.host.background import Background
@@ -57,6 +60,14 @@ class Supernode:
             self.router.close()
             self._context.destroy(linger=0)
             raise
+        try:
+            self.preheat = self._preheat(clock)
+        except OSError as error:
+            for bound in self._sockets:
+                bound.close()
+            self.router.close()
+            self._context.destroy(linger=0)
+            raise CannotStart(f"{error}: choose another --home-dir") from None
         self.seed = self._seed() if config.with_seed else None
         parts = ApiParts(
             router=self.router,
@@ -66,9 +77,22 @@ class Supernode:
             broker_endpoint=self._endpoint,
             began_at=clock.now(),
             now=clock.now,
+            preheat=self.preheat,
         )
         self._server = HTTPServer(application(parts), max_header_size=64 << 10, max_body_size=1 << 20)
         self._server.add_sockets(self._sockets)
+
+    def _preheat(self, clock: SystemClock) -> Preheat:
+        """Raises OSError when there can be no history."""
+        config = self.config.preheat
+        return Preheat(
+            router=self.router,
+            client=RegistryClient(clock=clock, user_agent=f"damselfly/{self.config.version or 0}", allowed=config.allowed),
+            history=History(self.config.home / "meta" / "jobs.sqlite3"),
+            background=self._background,
+            clock=clock,
+            config=config,
+        )
 
     def _listen(self, port: int) -> int:
         try:
@@ -86,6 +110,7 @@ class Supernode:
             upload_rate=self.config.upload_rate,
             source_rate=self.config.source_rate,
             link_rate=self.config.link_rate,
+            cache=self.config.cache,
             verbose=self.config.debug,
             background=self._background,
             on_ended=self._seed_ended,
@@ -116,6 +141,7 @@ class Supernode:
         if self.seed is not None:
             await self.seed.close()
         await self._background.close()
+        await self.preheat.close()
         self._server.stop()
         await self._server.close_all_connections()
         self.router.close()

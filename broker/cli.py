@@ -10,6 +10,7 @@ from typing import Final
 
 from broker.config import SupernodeConfig
 from broker.own_address import first_address
+from broker.preheat import cli as preheat
 from broker.settings import default_document, load
 from worker_peer.host.command_line import (
     CommandParser,
@@ -22,7 +23,7 @@ from worker_peer.host.command_line import (
     write_documents,
 )
 from worker_peer.host.schema import SettingsError
-from worker_peer.host.values import parse_duration, parse_link_rate, parse_rate
+from worker_peer.host.values import parse_duration, parse_link_rate, parse_rate, parse_size
 
 #: Flags of 1.x without a meaning here; why is said in broker/settings.py. Given, each is named once.
 _WITHOUT_MEANING: Final = {
@@ -31,7 +32,6 @@ _WITHOUT_MEANING: Final = {
     "down-limit": "number",
     "profiler": "switch",
     "fail-access-interval": "duration",
-    "gc-initial-delay": "duration",
     "gc-meta-interval": "duration",
     "peer-gc-delay": "duration",
 }
@@ -50,11 +50,11 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         description="The broker of a swarm, and its seed.",
-        epilog="Sub-commands: version, config default, gen-doc, help. "
+        epilog="Sub-commands: preheat, version, config default, gen-doc, help. "
         "Precedence: flags, SUPERNODE_* variables, the configuration file, defaults.",
     )
     port, rate, duration = checked(parse_port, "port"), checked(parse_rate, "rate"), checked(parse_duration, "duration")
-    switch = checked(parse_switch, "switch")
+    switch, number = checked(parse_switch, "switch"), checked(_number, "number")
     add = parser.add_argument
     add("--config", type=Path, metavar="FILE", help="configuration, default /etc/dragonfly/supernode.yml if it is there")
     add("--port", type=port, help="HTTP: what peers' --node names (default 8002; 0: any free one)")
@@ -73,9 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     about = "bytes per second that may enter each zone, which peers' --location tells: 200MB; 0: not limited (default)"
     add("--zone-rate", type=rate, help=about)
     add("--task-expire-time", type=duration, help="a task that nobody wants is forgotten after (default 3m)")
+    add("--cache-quota", type=checked(parse_size, "size"), help="bytes on disk of the seed's contents; 0: not limited (default)")
+    add("--preheat-quota", type=number, metavar="PERCENT", help="of --cache-quota, for preheated and pinned ones (default 50)")
+    add("--gc-initial-delay", type=duration, help="wait before the disk is tidied first (default 6s)")
     add("-D", "--debug", type=switch, metavar="BOOL", help="log more")
     add("--json-log", type=switch, metavar="BOOL", help="log in JSON lines")
-    kinds = {"number": checked(_number, "number"), "duration": duration, "switch": switch}
+    kinds = {"number": number, "duration": duration, "switch": switch}
     for name, kind in _WITHOUT_MEANING.items():
         add(f"--{name}", type=kinds[kind], metavar=kind.upper(), help="accepted, without meaning")
     return parser
@@ -94,10 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parser.error("config: the one thing to ask for is `supernode config default`")
             print(default_document(), end="")
             return 0
+        case ["preheat"]:
+            return preheat.main(given[1:])
         case ["gen-doc"]:
-            return write_documents({"": parser}, given[1:])
+            return write_documents({"": parser, "preheat": preheat.parser()}, given[1:])
         case ["help"]:
-            return say_help({"": parser}, given[1:])
+            return say_help({"": parser, "preheat": preheat.parser()}, given[1:])
     flags = {name.replace("_", "-"): value for name, value in vars(parser.parse_args(with_values(given, _SWITCHES))).items()}
     try:
         loaded = load(flags=flags, environment=os.environ, file=flags.pop("config", None))

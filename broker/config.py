@@ -3,6 +3,42 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.preheat.config import PreheatConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """How much the seed may keep: the fields of `worker_peer.config.PeerConfig`, and what its command line calls them."""
+
+    quota: int = 0
+    """Bytes on disk of all contents; 0: not limited."""
+
+    kept_percent: int = 50
+    """What preheated and pinned ones may take of it."""
+
+    young_free: int = 100 << 30
+    """Free bytes of the disk below which contents go that nobody has used for `unused_s`, some at a time."""
+
+    full_free: int = 5 << 30
+    """Free bytes of the disk below which all go that are neither in use nor kept."""
+
+    unused_s: float = 7200.0
+    clean_tenths: int = 1
+
+    tidy_after_s: float = 6.0
+    """The disk is tidied first so long after the start."""
+
+    tidy_every_s: float = 15.0
+
+    def flags(self) -> list[str]:
+        """For `dfget server --seed`."""
+        return [
+            *("--cache-quota", str(self.quota), "--preheat-quota", str(self.kept_percent)),
+            *("--young-free", str(self.young_free), "--full-free", str(self.full_free)),
+            *("--unused-for", f"{self.unused_s:f}s", "--clean-tenths", str(self.clean_tenths)),
+            *("--tidy-after", f"{self.tidy_after_s:f}s", "--tidy-every", f"{self.tidy_every_s:f}s"),
+        ]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupernodeConfig:
@@ -41,6 +77,9 @@ class SupernodeConfig:
     task_expire_s: float = 180.0
     """A task that nobody has or wants is forgotten after so long."""
 
+    cache: CacheConfig = CacheConfig()
+    """How much the seed may keep."""
+
     debug: bool = False
     """Log more."""
 
@@ -55,3 +94,6 @@ class SupernodeConfig:
 
     version: str = ""
     """Release."""
+
+    preheat: PreheatConfig = PreheatConfig()
+    """Who may send preheat jobs, what they may ask for, and how they are run."""

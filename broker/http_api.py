@@ -3,103 +3,49 @@
 Driver, Tornado. Nothing secret is in any answer: no header, no query of a source's URL.
 """
 
-import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from heapq import nsmallest
 from typing import Any, Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from tornado.web import Application, HTTPError, RequestHandler
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from tornado.web import Application
 
 from broker.core.events import TaskDropped
 from broker.core.state import PeerRecord, TaskRecord
-from broker.router import Router
+from broker.http_handlers import VERSIONED, ApiHandler, ApiParts, Told, Unknown
+from broker.preheat import http_jobs, http_kraken, http_v1, http_v2
 from wire.ids import is_task_id, url_without_secrets
 from wire.messages import Origin
 from wire.version import PROTOCOL
 
-_log = logging.getLogger("http")
-
-#: Every route also exists below a version, as in 1.x.
-_VERSIONED = r"(?:/(?:api/)?v[\d.]+)?"
 #: Entries of a list in one answer: writing one holds up the broker, which shares the loop.
 _PAGE: Final = 1000
 _LONGEST_PAGE: Final = 5000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiParts:
-    """What the handlers stand on."""
-
-    router: Router
-    registry: CollectorRegistry
-    version: str
-    run_id: str
-    #: The broker's endpoint as the asker reaches it, from the host name that it used.
-    broker_endpoint: Callable[[str], str]
-    began_at: float
-    now: Callable[[], float]
-
-
-class _Handler(RequestHandler):
-    parts: ApiParts
-
-    def initialize(self, parts: ApiParts) -> None:
-        self.parts = parts
-
-    def set_default_headers(self) -> None:
-        self.set_header("Server", "damselfly")
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """1.x's shape of an error."""
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        self.finish({"code": status_code, "message": error.words if isinstance(error, _Told) else self._reason})
-
-    def log_exception(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Our own errors, without the request: its query and headers are nobody's business."""
-        if not isinstance(error, HTTPError):
-            _log.error("%s %s cannot be answered", self.request.method, self.request.path, exc_info=error)
-
-
-class _Told(HTTPError):
-    """An error in words. They reach the body only: what the asker said is no part of a status line."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(status)
-        self.words = words
-
-
-class _Unknown(_Told):
-    """What was asked for is not here."""
-
-    def __init__(self, words: str) -> None:
-        super().__init__(404, words)
-
-
-class _NoRoute(_Handler):
+class _NoRoute(ApiHandler):
     def prepare(self) -> None:
-        raise _Unknown("there is nothing at this path")
+        raise Unknown("there is nothing at this path")
 
 
-class _Ping(_Handler):
+class _Ping(ApiHandler):
     def get(self) -> None:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish("OK")
 
 
-class _Version(_Handler):
+class _Version(ApiHandler):
     def get(self) -> None:
         self.finish({"Version": self.parts.version, "Protocol": ".".join(map(str, PROTOCOL)), "Server": "damselfly"})
 
 
-class _Metrics(_Handler):
+class _Metrics(ApiHandler):
     def get(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest(self.parts.registry))
 
 
-class _Cluster(_Handler):
+class _Cluster(ApiHandler):
     """What a peer asks first: where the broker is, and how this cluster is run."""
 
     def get(self) -> None:
@@ -116,14 +62,14 @@ class _Cluster(_Handler):
         )
 
 
-class _List(_Handler):
+class _List(ApiHandler):
     """Entries by their ids, `?limit=` of them `?after=` an id; `next` is what to give as `after` for those that follow."""
 
     def page(self, ids: Iterable[str]) -> tuple[list[str], str | None]:
         """The ids of this page, and `next`. By id, so that what comes and goes between two pages moves nothing else."""
         asked = self.get_query_argument("limit", str(_PAGE))
         if not (asked.isascii() and asked.isdigit() and len(asked) < 10 and 1 <= int(asked) <= _LONGEST_PAGE):
-            raise _Told(400, f"limit is a number from 1 to {_LONGEST_PAGE}")
+            raise Told(400, f"limit is a number from 1 to {_LONGEST_PAGE}")
         limit, after = int(asked), self.get_query_argument("after", "", strip=False)
         found = nsmallest(limit + 1, (each for each in ids if each > after))
         return found[:limit], found[limit - 1] if len(found) > limit else None
@@ -136,11 +82,11 @@ class _Peers(_List):
         self.finish({"peers": [_peer(peers[each], now) for each in page], "next": following})
 
 
-class _Peer(_Handler):
+class _Peer(ApiHandler):
     def get(self, peer: str) -> None:
         record = self.parts.router.scheduler.state.peers.get(peer)
         if record is None:
-            raise _Unknown(f"no peer {peer[:64]} is here")
+            raise Unknown(f"no peer {peer[:64]} is here")
         self.finish(_peer(record, self.parts.now()))
 
 
@@ -151,16 +97,16 @@ class _Tasks(_List):
         self.finish({"tasks": [_task(tasks[each], now) for each in page], "next": following})
 
 
-class _Task(_Handler):
+class _Task(ApiHandler):
     def get(self, task: str) -> None:
         record = self.parts.router.scheduler.state.tasks.get(task)
         if record is None:
-            raise _Unknown(f"no task {task[:64]} is known")
+            raise Unknown(f"no task {task[:64]} is known")
         self.finish(_task(record, self.parts.now()))
 
     def delete(self, task: str) -> None:
         if not is_task_id(task) or task not in self.parts.router.scheduler.state.tasks:
-            raise _Unknown(f"no task {task[:64]} is known")
+            raise Unknown(f"no task {task[:64]} is known")
         self.parts.router.handle(TaskDropped(task=task))
         self.finish({"dropped": task})
 
@@ -206,18 +152,23 @@ def _task(record: TaskRecord, now: float) -> dict[str, Any]:
 def application(parts: ApiParts) -> Application:
     """The supernode's HTTP application."""
     given = {"parts": parts}
+    preheat = [*http_v1.ROUTES, *http_v2.ROUTES, *http_kraken.ROUTES, *http_jobs.ROUTES] if parts.preheat is not None else []
     return Application(
         [
-            (rf"{_VERSIONED}/_ping", _Ping, given),
-            (rf"{_VERSIONED}/version", _Version, given),
-            (rf"{_VERSIONED}/metrics", _Metrics, given),
-            (rf"{_VERSIONED}/cluster", _Cluster, given),
-            (rf"{_VERSIONED}/peers", _Peers, given),
-            (rf"{_VERSIONED}/peers/([^/]+)", _Peer, given),
-            (rf"{_VERSIONED}/tasks", _Tasks, given),
-            (rf"{_VERSIONED}/tasks/([0-9a-f]+)", _Task, given),
+            (rf"{VERSIONED}/_ping", _Ping, given),
+            (rf"{VERSIONED}/version", _Version, given),
+            (rf"{VERSIONED}/metrics", _Metrics, given),
+            (rf"{VERSIONED}/cluster", _Cluster, given),
+            (rf"{VERSIONED}/peers", _Peers, given),
+            (rf"{VERSIONED}/peers/([^/]+)", _Peer, given),
+            (rf"{VERSIONED}/tasks", _Tasks, given),
+            (rf"{VERSIONED}/tasks/([0-9a-f]+)", _Task, given),
+            *((path, handler, given) for path, handler in preheat),
         ],
         default_handler_class=_NoRoute,
         default_handler_args=given,
         log_function=lambda handler: None,
     )
+
+
+__all__ = ["ApiParts", "application"]

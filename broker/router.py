@@ -7,11 +7,12 @@ who has said hello is answered by NOT_KNOWN: after a restart that is how peers l
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, assert_never
 
 import zmq
 
-from broker.core.effects import Effect, Forget, Note, Notice, Tell
+from broker.core.effects import Effect, Forget, Note, Notice, PeerMoved, PeerWarmed, TaskMoved, Tell
 from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, Tick
 from broker.core.scheduler import Scheduler
 from wire.errors import ErrorCode, RemoteError
@@ -59,6 +60,8 @@ class Router:
         self.messages_in = 0
         self.messages_out = 0
         self.dropped = 0
+        #: Told of every task that is wanted by nobody but it, of every WARMED, and of peers that come and go.
+        self.on_news: Callable[[TaskMoved | PeerWarmed | PeerMoved], None] = lambda news: None
         self._run_id = run_id
         self._clock = clock
         self._peer_of: dict[bytes, str] = {}
@@ -165,6 +168,8 @@ class Router:
                 subject = " ".join(part for part in (effect.task[:16], effect.peer) if part)
                 level = _LEVELS.get(effect.notice, logging.INFO)
                 _log.log(level, "%s %s: %s", effect.notice.name.lower().replace("_", " "), subject, effect.text)
+            case TaskMoved() | PeerWarmed() | PeerMoved():
+                self.on_news(effect)
             case _:
                 assert_never(effect)
 

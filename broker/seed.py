@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from broker.config import CacheConfig
 from worker_peer.host.background import Background
 
 _log = logging.getLogger("seed")
@@ -37,6 +38,7 @@ class SeedProcess:
         supernode: str,
         upload_rate: int,
         source_rate: int,
+        cache: CacheConfig,
         link_rate: str = "",
         verbose: bool,
         background: Background,
@@ -51,7 +53,7 @@ class SeedProcess:
         self._home = home
         self._ip = ip
         self._supernode = supernode
-        self._limits = ["--uploadlimit", str(upload_rate), "--sourcelimit", str(source_rate)]
+        self._limits = ["--uploadlimit", str(upload_rate), "--sourcelimit", str(source_rate), *cache.flags()]
         self._limits += ["--linkrate", link_rate] if link_rate else []
         self._verbose = verbose
         self._on_ended = on_ended

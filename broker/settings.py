@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from broker.config import SupernodeConfig
+from broker.config import CacheConfig, SupernodeConfig
+from broker.preheat.config import PreheatSection, checked
 from worker_peer.host import schema
 from worker_peer.host.command_line import software_version
 from worker_peer.host.schema import SettingsError, setting
@@ -20,7 +21,6 @@ DEFAULT_FILE: Final = Path("/etc/dragonfly/supernode.yml")
 ENVIRONMENT: Final = "SUPERNODE_"
 _NO_LIMITS: Final = "what a link carries decides how much it is given"
 _NO_DELAY: Final = "tidying goes on all the time"
-_NO_QUOTA: Final = "the seed's contents are not deleted by free space yet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +71,11 @@ class BaseConfig:
         syntax=parse_duration,
         ignored="a task whose source failed is tried again for the next who asks",
     )
-    gc_initial_delay: str = setting(
-        "6s", "wait before tidying", key="gcInitialDelay", syntax=parse_duration, ignored="tidying needs no delay"
-    )
+    gc_initial_delay: str = setting("6s", "wait before the disk is tidied first", key="gcInitialDelay", syntax=parse_duration)
     gc_meta_interval: str = setting(
         "2m0s", "time between tidyings of tasks", key="gcMetaInterval", syntax=parse_duration, ignored=_NO_DELAY
     )
-    gc_disk_interval: str = setting(
-        "15s", "time between tidyings of the disk", key="gcDiskInterval", syntax=parse_duration, ignored=_NO_QUOTA
-    )
+    gc_disk_interval: str = setting("15s", "time between tidyings of the disk", key="gcDiskInterval", syntax=parse_duration)
     task_expire_time: str = setting(
         "3m0s", "a task that nobody has or wants is forgotten after", key="taskExpireTime", syntax=parse_duration
     )
@@ -91,15 +87,21 @@ class BaseConfig:
         ignored="a peer that is gone is forgotten at once",
     )
     young_gc_threshold: str = setting(
-        "100GB", "free space below which old contents go", key="youngGCThreshold", syntax=parse_size, ignored=_NO_QUOTA
+        "100GB",
+        "free space below which contents go that nobody has used for IntervalThreshold; 100GB: or a tenth of a smaller disk",
+        key="youngGCThreshold",
+        syntax=parse_size,
     )
     full_gc_threshold: str = setting(
-        "5GB", "free space below which all contents go", key="fullGCThreshold", syntax=parse_size, ignored=_NO_QUOTA
+        "5GB",
+        "free space below which all contents go that are not in use or kept; 5GB: or a fiftieth of a smaller disk",
+        key="fullGCThreshold",
+        syntax=parse_size,
     )
     interval_threshold: str = setting(
-        "2h0m0s", "how long a content counts as used", key="IntervalThreshold", syntax=parse_duration, ignored=_NO_QUOTA
+        "2h0m0s", "how long a content counts as used", key="IntervalThreshold", syntax=parse_duration
     )
-    clean_ratio: int = setting(1, "tenths that one tidying deletes", key="cleanRatio", ignored=_NO_QUOTA)
+    clean_ratio: int = setting(1, "tenths of those that one tidying deletes below youngGCThreshold", key="cleanRatio")
     log_config: LogConfig = setting(LogConfig, "the log file", key="logConfig")
     no_seed: bool = setting(False, "no seed of its own: seeds run elsewhere, as `dfget server --seed`", key="noSeed")
     broker_port: int = setting(8003, "ZeroMQ ROUTER; 0: any free one", key="brokerPort")
@@ -119,6 +121,10 @@ class BaseConfig:
         syntax=parse_rate,
     )
     json_log: bool = setting(False, "log in JSON lines", key="jsonLog")
+    cache_quota: str = setting(
+        "0B", "bytes on disk that the seed's contents may take; 0: not limited", key="cacheQuota", syntax=parse_size
+    )
+    preheat_quota: int = setting(50, "percent of cacheQuota that preheated and pinned contents may take", key="preheatQuota")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +132,7 @@ class Document:
     """All of supernode.yml."""
 
     base: BaseConfig = setting(BaseConfig, "the supernode")
+    preheat: PreheatSection = setting(PreheatSection, "preheat jobs: who may send them, and how they are run")
     plugins: dict[str, Any] = setting(dict, "plugins by their type", ignored="there are no plugins")
     storages: dict[str, Any] = setting(dict, "storages by their name", ignored="there is one storage, homeDir")
 
@@ -157,6 +164,8 @@ FLAG_KEYS: Final[Mapping[str, schema.Place]] = {
         "link-rate": "linkRate",
         "zone-rate": "zoneRate",
         "json-log": "jsonLog",
+        "cache-quota": "cacheQuota",
+        "preheat-quota": "preheatQuota",
     }.items()
 }
 
@@ -184,9 +193,9 @@ def load(*, flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     warnings = schema.ignored(Document, values)
     schema.merge(values, schema.nested({FLAG_KEYS[name]: value for name, value in flags.items()}))
     of_flags = [f"--{name} has no meaning here: {why}" for name in flags if (why := _ignored_flag(name))]
-    base = schema.build(Document, values).base
+    document = schema.build(Document, values)
     warnings = [each for each in warnings if not any(FLAG_KEYS[name][1] == each.split()[0].rpartition(".")[2] for name in flags)]
-    return Loaded(config=_config(base), warnings=(*of_flags, *warnings))
+    return Loaded(config=_config(document.base, document.preheat), warnings=(*of_flags, *warnings))
 
 
 def _ignored_flag(name: str) -> str:
@@ -195,7 +204,7 @@ def _ignored_flag(name: str) -> str:
     return str(field.metadata.get(schema.IGNORED, ""))
 
 
-def _config(base: BaseConfig) -> SupernodeConfig:
+def _config(base: BaseConfig, preheat: PreheatSection) -> SupernodeConfig:
     for key, port in (("listenPort", base.listen_port), ("downloadPort", base.download_port), ("brokerPort", base.broker_port)):
         if not 0 <= port <= 65535:
             raise SettingsError(f"{key}: {port} is no port; allowed: from 0 (any free one) to 65535")
@@ -212,6 +221,10 @@ def _config(base: BaseConfig) -> SupernodeConfig:
             ) from None
     if base.log_config.max_size < 1 or base.log_config.max_backups < 0:
         raise SettingsError("logConfig: maxSize must be 1 (MB) or more, maxBackups 0 or more")
+    if not 1 <= base.clean_ratio <= 10:
+        raise SettingsError(f"cleanRatio: {base.clean_ratio}; allowed: 1 to 10 (tenths)")
+    if not 0 <= base.preheat_quota <= 100:
+        raise SettingsError(f"preheatQuota: {base.preheat_quota}; allowed: 0 to 100 (percent of cacheQuota)")
     return SupernodeConfig(
         home=Path(base.home_dir).absolute(),
         http_port=base.listen_port,
@@ -224,11 +237,22 @@ def _config(base: BaseConfig) -> SupernodeConfig:
         link_rate=base.link_rate,
         zone_rate=parse_rate(base.zone_rate),
         task_expire_s=parse_duration(base.task_expire_time),
+        cache=CacheConfig(
+            quota=parse_size(base.cache_quota),
+            kept_percent=base.preheat_quota,
+            young_free=parse_size(base.young_gc_threshold),
+            full_free=parse_size(base.full_gc_threshold),
+            unused_s=max(0.0, parse_duration(base.interval_threshold)),
+            clean_tenths=base.clean_ratio,
+            tidy_after_s=max(0.0, parse_duration(base.gc_initial_delay)),
+            tidy_every_s=max(0.1, parse_duration(base.gc_disk_interval)),
+        ),
         debug=base.debug,
         json_log=base.json_log,
         log_rotate_bytes=base.log_config.max_size << 20,
         log_rotated_files=max(1, base.log_config.max_backups),
         version=software_version(),
+        preheat=checked(preheat),
     )
 
 

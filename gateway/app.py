@@ -45,7 +45,7 @@ from worker_peer.api import Peer
 from worker_peer.config import LEAST_RATE, PeerConfig
 from worker_peer.host.background import Background
 from worker_peer.host.clock import SystemClock
-from worker_peer.host.values import expand_nodes, parse_duration, parse_link_rate, parse_nodes, parse_rate
+from worker_peer.host.values import expand_nodes, parse_duration, parse_link_rate, parse_nodes, parse_rate, parse_size
 
 #: 1.x's dfget, where nobody names a supernode.
 _DEFAULT_NODES: Final = "127.0.0.1:8002"
@@ -165,6 +165,7 @@ def peer_config_from(config: GatewayConfig, flags: DfgetFlags, supernodes: tuple
         total_rate=parse_rate(config.ratelimit) or flags.total_limit or 0,
         link_rate=parse_link_rate(config.link_rate),
         min_rate=flags.min_rate or parse_rate(config.min_rate) or LEAST_RATE,
+        cache_quota=parse_size(config.cache_quota) or flags.cache_quota or 0,
         location=config.location,
         software=f"damselfly/{version()}",
         alive_s=0,

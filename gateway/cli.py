@@ -41,6 +41,7 @@ _VALUES: Final = (
     ("linkrate", "this host's link, of which others come first (1gbit, 120MB, auto), default: do not look"),
     ("minrate", "bytes per second of it that others leave in any case, default 64KB"),
     ("node", "supernodes, host[:port][=weight], comma separated"),
+    ("cacheQuota", "bytes on disk of all contents, the least recently used go first (20GB), default 0: not limited"),
     ("location", "rack or zone, a/b/c from the widest to the narrowest"),
 )
 

@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from gateway.core.images import parse_pattern
 from worker_peer.host.schema import setting
-from worker_peer.host.values import parse_duration, parse_link_rate, parse_nodes, parse_rate
+from worker_peer.host.values import parse_duration, parse_link_rate, parse_nodes, parse_rate, parse_size
 
 
 class ExitCode(IntEnum):
@@ -142,6 +142,9 @@ class GatewayConfig:
     peer_port: int = setting(0, "port that serves pieces; 0: any free one", key="peerPort")
     work_home: str = setting("", "folder of data, logs and sockets; empty: $HOME/.small-dragonfly", key="workHome")
     dfget_flags: tuple[str, ...] = setting((), "dfget's flags for every download (--node, -f, --totallimit, --header, ...)")
+    cache_quota: str = setting(
+        "0", "bytes on disk of all contents, the least recently used go first (20GB); 0: not limited", key="cacheQuota"
+    )
     location: str = setting("", "rack or zone, a/b/c from the widest to the narrowest")
     log_format: str = setting("classic", "classic: 1.x's lines; json: one JSON object a line")
     log_config: LogFileConfig = setting(LogFileConfig, "the log file", key="logConfig")
@@ -176,6 +179,10 @@ def validate(config: GatewayConfig) -> None:
     if config.authorization.when_registry_down not in ("deny", "allow"):
         wrong = config.authorization.when_registry_down
         raise ConfigError(f"authorization.when_registry_down: {wrong!r}; allowed: deny, allow")
+    try:
+        parse_size(config.cache_quota)
+    except ValueError as error:
+        raise ConfigError(f"cacheQuota: {error}") from None
     if config.localrepo and not config.localrepo.startswith("/"):
         raise ConfigError(f"localrepo: {config.localrepo!r} is not an absolute path", exit_code=ExitCode.LOCALREPO)
     if config.log_format not in ("classic", "json"):

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.config import ConfigError, ExitCode
-from worker_peer.host.values import parse_duration, parse_rate
+from worker_peer.host.values import parse_duration, parse_rate, parse_size
 
 #: Flags of `dfget` (1.x: cmd/dfget/app/root.go) that take a value, by their long name.
 _WITH_VALUE: Final = {
     "url", "output", "locallimit", "minrate", "totallimit", "timeout", "md5", "identifier", "callsystem", "cacerts",
     "pattern", "filter", "header", "node", "clientqueue", "home", "ip", "port", "expiretime", "alivetime",
+    "cache-quota",
 }  # fmt: skip
 _SWITCHES: Final = {"notbs", "dfdaemon", "insecure", "showbar", "console", "verbose"}
 _SHORT: Final = {
@@ -23,7 +24,7 @@ _SHORT: Final = {
 #: What changes something here. `dfdaemon` and `verbose` are what the gateway says anyway, so they deserve no warning.
 _TAKEN: Final = {
     "locallimit", "minrate", "totallimit", "filter", "header", "node", "ip", "port", "expiretime", "cacerts", "insecure",
-    "callsystem", "dfdaemon", "verbose",
+    "callsystem", "dfdaemon", "verbose", "cache-quota",
 }  # fmt: skip
 
 
@@ -41,6 +42,7 @@ class DfgetFlags:
     ip: str = ""
     port: int = 0
     expire_s: float | None = None
+    cache_quota: int | None = None
     certificate_files: tuple[str, ...] = ()
     insecure: bool = False
     caller: str = ""
@@ -68,6 +70,7 @@ def parse_flags(flags: tuple[str, ...]) -> DfgetFlags:
         ip=last("ip"),
         port=_port(last("port")),
         expire_s=_duration("expiretime", last("expiretime")),
+        cache_quota=_size("cache-quota", last("cache-quota")),
         certificate_files=tuple(path for text in given.get("cacerts", []) for path in text.split(",") if path),
         insecure=last("insecure") == "true",
         caller=last("callsystem"),
@@ -115,6 +118,13 @@ def _rate(name: str, text: str) -> int | None:
         return parse_rate(text) if text else None
     except ValueError as error:
         raise ConfigError(f"dfget_flags: --{name}: {error}", exit_code=ExitCode.RATE) from None
+
+
+def _size(name: str, text: str) -> int | None:
+    try:
+        return parse_size(text) if text else None
+    except ValueError as error:
+        raise ConfigError(f"dfget_flags: --{name}: {error}") from None
 
 
 def _duration(name: str, text: str) -> float | None:

@@ -291,6 +291,7 @@ class GetBlocks(Message):
     first: int = wired(BLOCK, "its first block wanted")
     count: int = wired(Whole(1, 65536), "how many blocks from there")
     lz4: bool = wired(Flag(), "the payload may be compressed: the way is slow enough for that to pay", False)
+    background: bool = wired(Flag(), "nobody waits for it: what others wait for comes first", False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

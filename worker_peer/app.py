@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import zmq
 
-from wire.messages import Alive, Hello, Message, Origin, Role
+from wire.messages import Alive, Hello, Message, Origin, Role, Warm
 from wire.version import PROTOCOL
 from worker_peer.api import DownloadRequest, LinkUse, Moved
 from worker_peer.broker_link import BrokerLink, LinkHandlers
+from worker_peer.cache_keeper import CacheKeeper
 from worker_peer.config import PeerConfig
 from worker_peer.content import ContentReader
 from worker_peer.control import ControlServer
@@ -29,12 +30,14 @@ from worker_peer.host.store import Store
 from worker_peer.host.values import bracketed
 from worker_peer.host_limits import HostLimits
 from worker_peer.link_watch import LinkWatch, interface_of
+from worker_peer.offering import Offering
+from worker_peer.seed_contents import SeedContents
 from worker_peer.seeding import Seeding
 from worker_peer.supernodes import Supernodes
+from worker_peer.swarm_contents import SwarmContents
+from worker_peer.warming import Warmer
 
 _log = logging.getLogger("peer")
-
-_JANITOR_S = 15.0
 
 
 class PeerProcess:
@@ -47,7 +50,7 @@ class PeerProcess:
         self.config = config
         self.ip = config.ip or own_address(config.supernodes)
         self.peer_id = f"cdnnode:{self.ip}" if config.role is Role.SEED else f"{self.ip}-{os.getpid()}-{clock.wall():.3f}"
-        self.store = Store(config.home / "data", maps=config.role is Role.SEED)
+        self.store = Store(config.home / "data", maps=config.role is Role.SEED, clock=clock)
         self._clock = clock
         self._background = Background()
         self._executor = ThreadPoolExecutor(max_workers=8, thread_name_prefix="disk")
@@ -59,9 +62,10 @@ class PeerProcess:
         self.supernodes = Supernodes(
             context=self._context, hello=self._hello, handlers=handlers, clock=clock, background=self._background
         )
+        self.keeper = CacheKeeper(self.store, rules=config.rules, clock=clock, executor=self._executor)
         self.downloads = Downloads(
             config,
-            store=self.store,
+            keeper=self.keeper,
             supernodes=self.supernodes,
             source=self._source,
             clock=clock,
@@ -72,6 +76,7 @@ class PeerProcess:
         self.exchange: Exchange
         self.seeding: Seeding | None = None
         self.link_watch: LinkWatch | None = None
+        self.warmer: Warmer
         self.control: ControlServer | None = None
 
     async def bind(self) -> None:
@@ -84,6 +89,8 @@ class PeerProcess:
         try:
             self.seeding = self._seeding() if self.config.role is Role.SEED else None
             self.link_watch = self._link_watch(self.config.link_rate) if self.config.link_rate is not None else None
+            self.keeper.holder = self.seeding or self.downloads
+            self.warmer = self._warmer()
             self.control = self._control() if self.config.control_socket else None
         except OSError:
             await self.close()
@@ -103,10 +110,11 @@ class PeerProcess:
 
     def _seeding(self) -> Seeding:
         return Seeding(
-            store=self.store,
+            keeper=self.keeper,
             spool=self.config.home / "spool",
             source=self._source,
             exchange=self.exchange,
+            clock=self._clock,
             background=self._background,
             executor=self._executor,
         )
@@ -141,6 +149,16 @@ class PeerProcess:
         """See `worker_peer.api.Peer.link`."""
         return self.link_watch.use if self.link_watch is not None else {}
 
+    def _warmer(self) -> Warmer:
+        seeding = self.seeding
+        return Warmer(
+            SeedContents(seeding, self._executor) if seeding is not None else SwarmContents(self.downloads, self._executor),
+            keeper=self.keeper,
+            set_rate=self.exchange.set_background_rate,
+            clock=self._clock,
+            background=self._background,
+        )
+
     def _control(self) -> ControlServer:
         return ControlServer(
             self._context,
@@ -157,10 +175,12 @@ class PeerProcess:
         """Begin to connect to the supernodes, and to tidy up from time to time."""
         for node in self.config.supernodes:
             self.supernodes.link(node)
+        self._background.spawn(self._janitor(), "janitor")
         if self.link_watch is not None:
             self._background.spawn(self.link_watch.run(), "link")
         if self.config.role is not Role.SEED:
-            self._background.spawn(self._janitor(), "janitor")
+            offering = Offering(self.store, self.downloads, clock=self._clock, executor=self._executor)
+            self._background.spawn(offering.run(), "offer")
 
     # -- worker_peer.api.Peer -------------------------------------------------------------------------------------------
 
@@ -173,7 +193,9 @@ class PeerProcess:
         if self.control is not None:
             self.control.close()
         self.supernodes.close()
+        self.warmer.close()
         await self._background.close()
+        await self.keeper.close()
         await self.exchange.close()
         await self._close_rest()
 
@@ -211,12 +233,16 @@ class PeerProcess:
 
     def _up(self, link: BrokerLink) -> None:
         self.downloads.supernode_up(link)
+        self.warmer.supernode_up(link)
 
     def _down(self, link: BrokerLink) -> None:
         self.downloads.supernode_down(link)
+        self.warmer.supernode_down(link)
 
     def _message(self, link: BrokerLink, message: Message) -> None:
-        if self.seeding is not None:
+        if isinstance(message, Warm):
+            self.warmer.message(link, message)
+        elif self.seeding is not None:
             self.seeding.message(link, message)
         else:
             self.downloads.message(link, message)
@@ -231,15 +257,17 @@ class PeerProcess:
                     self.seeding.broke(link, event.task, event.message)
 
     async def _janitor(self) -> None:
-        """Forget what nobody has used for `expire_s`, and what an earlier run left behind for longer than that."""
-        while self.config.expire_s > 0:
-            for task in await self.downloads.expire(self.config.expire_s):
-                _log.info("task %s has not been used for %.0f s: deleted", task[:16], self.config.expire_s)
-            await asyncio.sleep(_JANITOR_S)
+        await asyncio.sleep(self.config.tidy_after_s)
+        while True:
+            try:
+                await self.keeper.tidy()
+            except OSError as error:
+                _log.error("the store cannot be tidied: %s", error)
+            await asyncio.sleep(self.config.tidy_every_s)
 
-    async def purge(self) -> None:
-        """Delete every complete content: the process ends, and nobody would ever serve or delete them again."""
-        await self.downloads.expire(-1.0)
+    async def purge(self) -> list[str]:
+        """Delete every complete content that need not be kept: the process ends, and nobody would serve or delete them."""
+        return await self.keeper.purge()
 
 
 async def open_peer(config: PeerConfig, *, clock: Clock | None = None) -> PeerProcess:

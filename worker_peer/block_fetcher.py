@@ -21,7 +21,7 @@ from worker_peer.core.fetching import Done, Fate, Fetching, Job, Lost
 from worker_peer.core.hints import Hints
 from worker_peer.data_socket import TURN, count, prepare, understood, waits
 from worker_peer.host.digests import block_digest
-from worker_peer.host.limits import lowest
+from worker_peer.host.limits import TokenBucket, lowest
 from worker_peer.host.store import StoreFull
 from worker_peer.host_limits import FairLimit
 from worker_peer.shared_contents import SharedFiles
@@ -68,6 +68,8 @@ class BlockFetcher:
         handlers: FetcherHandlers,
     ) -> None:
         self._total = total
+        #: Of all downloads together that nobody waits for.
+        self.background = TokenBucket(0)
         #: Bytes received, by parent.
         self.received_bytes: Counter[str] = Counter()
         self.received_in_all = 0
@@ -143,26 +145,38 @@ class BlockFetcher:
     def forget(self, task: str) -> None:
         """The task is gone."""
         self._fetching.drop_task(task)
+        self._fetching.priority.forget(task)
         self._hints.drop_task(task)
         if task in self._subscribed:
             self.subscriber.unsubscribe(task.encode())
             self._subscribed.discard(task)
+
+    def classify(self, task: str, *, background: bool) -> None:
+        """Whether nobody waits for the task."""
+        if task in self._files:
+            self._fetching.classify(task, background=background)
 
     def _wait_for(self, task: str, size: int, now: float) -> float:
         """How long `size` bytes of the task must wait for its limit and the host's; 0: they have been taken."""
         shared = self._files.get(task)
         if shared is None:
             return 0.0
-        wait = shared.limit.ready_in(now) or self._total.ask(task, size, now)
+        in_background = self._fetching.priority.is_background(task)
+        own = max(shared.limit.ready_in(now), self.background.ready_in(now) if in_background else 0.0)
+        self._fetching.priority.limited(task, by_own_limit=own > 0)
+        wait = own or self._total.ask(task, size, now)
         if wait > 0:
             return wait
         shared.limit.take(size, now)
+        if in_background:
+            self.background.take(size, now)
         return 0.0
 
     def _largest(self, task: str) -> int:
         """Bytes to ask for at once: of a slow limit a twentieth of a second, so that it holds over short times too."""
         shared = self._files.get(task)
-        rate = lowest(self._total.rate, shared.limit.rate if shared is not None else 0)
+        background = self.background.rate if self._fetching.priority.is_background(task) else 0
+        rate = lowest(self._total.rate, background, shared.limit.rate if shared is not None else 0)
         return rate // 20 if rate else MAX_CREDIT_BYTES
 
     def ask(self, now: float) -> None:

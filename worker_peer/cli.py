@@ -19,7 +19,7 @@ from worker_peer.host.command_line import (
     typed,
     write_documents,
 )
-from worker_peer.host.values import Node, expand_nodes, parse_duration, parse_link_rate, parse_nodes, parse_rate
+from worker_peer.host.values import Node, expand_nodes, parse_duration, parse_link_rate, parse_nodes, parse_rate, parse_size
 from worker_peer.oneshot_options import OneshotOptions
 from worker_peer.properties import Properties, PropertiesError, load_properties
 
@@ -35,6 +35,7 @@ _SERVER_WITHOUT_MEANING = {
     "data": "contents are in <home>/data",
     "meta": "the control socket is in <home>/meta",
 }
+_QUOTA = "bytes on disk of all contents, the least recently used go first: 20GB; 0: not limited (default)"
 
 
 def _flag(parser: argparse.ArgumentParser, *names: str, help: str) -> None:
@@ -106,6 +107,7 @@ def _oneshot_parser() -> argparse.ArgumentParser:
     add("--port", type=port, default=0, help="port that serves pieces; 0: any free one")
     add("--expiretime", type=duration, default=180.0, help="keep an unused content so long (default 3m)")
     add("--alivetime", type=duration, default=300.0, help="the peer left behind ends after so long without work (default 5m)")
+    add("--cache-quota", type=typed(parse_size, "size"), default=None, help=_QUOTA)
     add("--report", type=Path, default=None, help="write a JSON report there when done")
     return parser
 
@@ -132,11 +134,18 @@ def _server_parser() -> argparse.ArgumentParser:
     add("--location", default="", help="rack or zone, a/b/c from the widest to the narrowest")
     add("--expiretime", type=duration, default=180.0, help="keep an unused content so long (default 3m)")
     add("--alivetime", type=duration, default=300.0, help="end after so long without work (default 5m); 0: never")
+    add("--cache-quota", type=typed(parse_size, "size"), default=None, help=_QUOTA)
+    add("--preheat-quota", type=int, choices=range(101), metavar="PERCENT", default=50, help="of the quota, for what is kept")
     _flag(parser, "--verbose", help="log more")
     _flag(parser, "--json-log", help="log in JSON lines")
     # The supernode starts its seed with these; they are not for people.
     add("--seed", action="store_true", help=argparse.SUPPRESS)
     add("--sourcelimit", type=rate, default=0, help=argparse.SUPPRESS)
+    for name in ("--young-free", "--full-free"):
+        add(name, type=typed(parse_size, "size"), default=0, help=argparse.SUPPRESS)
+    for name, seconds in (("--unused-for", 7200.0), ("--tidy-after", 0.0), ("--tidy-every", 15.0)):
+        add(name, type=duration, default=seconds, help=argparse.SUPPRESS)
+    add("--clean-tenths", type=int, default=1, help=argparse.SUPPRESS)
     return parser
 
 
@@ -230,6 +239,7 @@ def _options(parser: argparse.ArgumentParser, flags: argparse.Namespace, propert
         port=flags.port,
         expire_s=flags.expiretime,
         alive_s=flags.alivetime,
+        cache_quota=flags.cache_quota if flags.cache_quota is not None else properties.cache_quota or 0,
         report=flags.report,
     )
 
@@ -309,6 +319,14 @@ def _server(given: list[str]) -> int:
         software=software_version(),
         alive_s=flags.alivetime,
         expire_s=flags.expiretime,
+        cache_quota=flags.cache_quota if flags.cache_quota is not None else properties.cache_quota or 0,
+        kept_percent=flags.preheat_quota,
+        young_free=flags.young_free,
+        full_free=flags.full_free,
+        unused_s=flags.unused_for,
+        clean_tenths=flags.clean_tenths,
+        tidy_after_s=flags.tidy_after,
+        tidy_every_s=flags.tidy_every,
         supernode_patience_s=_SUPERNODE_PATIENCE_S,
     )
     return run_server(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from wire.messages import Role
+from worker_peer.core.eviction import Rules
 
 #: 1.x's minRate.
 LEAST_RATE: Final = 64 << 10
@@ -60,9 +61,46 @@ class PeerConfig:
     expire_s: float = 180.0
     """A content that nobody has used for so long is deleted; 0 or less: never."""
 
+    cache_quota: int = 0
+    """Bytes on disk that all contents together may take; 0: not limited."""
+
+    kept_percent: int = 50
+    """What preheated and pinned contents may take of the quota."""
+
+    young_free: int = 0
+    """Free bytes of the disk below which contents are deleted that nobody has used for `unused_s`, some at a time."""
+
+    full_free: int = 0
+    """Free bytes of the disk below which all contents are deleted that are neither in use nor kept."""
+
+    unused_s: float = 7200.0
+    """See `young_free`."""
+
+    clean_tenths: int = 1
+    """Tenths of those that `young_free` is about which go at a time."""
+
+    tidy_after_s: float = 0.0
+    """The store is tidied first so long after the start."""
+
+    tidy_every_s: float = 15.0
+    """And then this often."""
+
     supernode_patience_s: float = 0.9
     """A download fails when no supernode has answered for so long: whoever asked goes to the source by himself. Short for
     a gateway, whose client waits; longer for dfget, which had better wait for a busy supernode than go to the source."""
 
     back_to_source_after_s: float = 3.0
     """Without a supernode, and with nothing left to fetch from other peers, for so long: read the rest from the source."""
+
+    @property
+    def rules(self) -> Rules:
+        """What the store goes by."""
+        return Rules(
+            quota=self.cache_quota,
+            kept_percent=self.kept_percent,
+            expire_s=self.expire_s,
+            young_free=self.young_free,
+            full_free=self.full_free,
+            unused_s=self.unused_s,
+            clean_tenths=self.clean_tenths,
+        )

@@ -4,6 +4,7 @@ Loop only. The download (downloads.py) tells what has come; readers take bytes i
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from typing import Final
@@ -13,11 +14,16 @@ from wire.messages import Origin
 from wire.pieces import DIGEST_BYTES, MIB
 from worker_peer.api import DownloadFailed, Received
 from worker_peer.core.arrival import Arrival
+from worker_peer.core.session_events import Purpose
 from worker_peer.host.digests import block_digest
 from worker_peer.host.store import ContentChanged, TaskFile
 
 #: A reader gets at most so much at once.
 _CHUNK_BYTES: Final = MIB
+
+
+class ContentDamaged(DownloadFailed):
+    """What the disk gives is not what was stored. Once nobody reads it any more it is deleted, and may be got anew."""
 
 
 class SharedContent:
@@ -31,11 +37,11 @@ class SharedContent:
         self.file: TaskFile | None = None
         self.digest: str | None = None
         self.failure: DownloadFailed | None = None
-        self.readers = 0
         #: Calls to make when the last reader has closed, and when a hard link of the file has been given out.
         self.on_unread: Callable[[], None] = lambda: None
         self.on_linked: Callable[[], None] = lambda: None
-        #: Called when somebody reads the content while it comes.
+        #: Called when what it is for has changed; and when somebody reads the content while it comes.
+        self.on_purpose: Callable[[Purpose], None] = lambda purpose: None
         self.on_reading: Callable[[], None] = lambda: None
         self.supernode = ""
         #: What the disk gives is not what was stored: nobody may be given it any more.
@@ -44,6 +50,30 @@ class SharedContent:
         # Pieces that `received` has counted. Not `arrival`'s: a piece may be whole there by its blocks already.
         self._counted: set[int] = set()
         self._changed = asyncio.Event()
+        self._purposes: Counter[Purpose] = Counter()
+
+    # -- who has it open ------------------------------------------------------------------------------------------------
+
+    @property
+    def readers(self) -> int:
+        """Who has it open."""
+        return self._purposes.total()
+
+    def taken_up(self, purpose: Purpose) -> None:
+        """Another one has it open, for this."""
+        before = max(+self._purposes, default=None)
+        self._purposes[purpose] += 1
+        if before is None or purpose > before:
+            self.on_purpose(purpose)
+
+    def left(self, purpose: Purpose) -> None:
+        """One of those has closed it."""
+        self._purposes[purpose] -= 1
+        highest = max(+self._purposes, default=None)
+        if highest is None:
+            self.on_unread()
+        elif highest < purpose:
+            self.on_purpose(highest)
 
     # -- told by the download -------------------------------------------------------------------------------------------
 
@@ -115,9 +145,15 @@ class SharedContent:
             return await asyncio.get_running_loop().run_in_executor(self._executor, read, file, start, end - start)
         except (ContentChanged, OSError, ValueError) as error:
             self.damaged = True
-            raise DownloadFailed(
+            raise ContentDamaged(
                 ErrorCode.INTERNAL, f"task {self.task[:16]}: the stored content cannot be read: {error}"
             ) from None
+
+
+def verify_file(file: TaskFile) -> None:
+    """Blocking. Read all of a complete content again. Raises ContentChanged, OSError."""
+    for at in range(0, file.layout.length, _CHUNK_BYTES):
+        _read_verified(file, at, min(_CHUNK_BYTES, file.layout.length - at))
 
 
 def _read_verified(file: TaskFile, offset: int, size: int) -> memoryview:
@@ -142,12 +178,13 @@ def _read_verified(file: TaskFile, offset: int, size: int) -> memoryview:
 class ContentReader:
     """One reader's hold on a content: `worker_peer.api.Content`."""
 
-    def __init__(self, shared: SharedContent) -> None:
+    def __init__(self, shared: SharedContent, purpose: Purpose = Purpose.READ) -> None:
         self.task = shared.task
         self.received = shared.received
         self._shared = shared
+        self._purpose = purpose
         self._closed = False
-        shared.readers += 1
+        shared.taken_up(purpose)
 
     @property
     def length(self) -> int:
@@ -208,6 +245,4 @@ class ContentReader:
         """This reader is done."""
         if not self._closed:
             self._closed = True
-            self._shared.readers -= 1
-            if not self._shared.readers:
-                self._shared.on_unread()
+            self._shared.left(self._purpose)

@@ -5,19 +5,19 @@ Driver, on the loop. Each effect that starts something ends in exactly one event
 
 import asyncio
 import logging
-from collections import Counter
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import assert_never
 
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
-from wire.messages import Drop, Lease, Leave, LeaveReason, Message, Origin, Report, Task
+from wire.messages import Drop, Lease, Leave, LeaveReason, Message, Origin, Task
 from worker_peer.api import DownloadFailed, DownloadRequest
 from worker_peer.back_to_source import read_missing
 from worker_peer.broker_link import BrokerLink
+from worker_peer.cache_keeper import CacheKeeper
 from worker_peer.config import PeerConfig
-from worker_peer.content import ContentReader, SharedContent
+from worker_peer.content import ContentDamaged, ContentReader, SharedContent
 from worker_peer.core.arrival import Arrival
 from worker_peer.core.fetching import Done, Lost
 from worker_peer.core.session import NO_SUPERNODE, Session, SessionSettings, SessionState
@@ -36,6 +36,8 @@ from worker_peer.core.session_events import (
     LeaseGiven,
     PieceCame,
     PieceLost,
+    Purpose,
+    PurposeChanged,
     SourceEnded,
     StoreOpened,
     StorePrepared,
@@ -51,15 +53,16 @@ from worker_peer.host.clock import Clock
 from worker_peer.host.limits import TokenBucket
 from worker_peer.host.logs import PieceLog
 from worker_peer.host.source import SourceReader
-from worker_peer.host.store import Store, StoreFull, TaskFile
+from worker_peer.host.store import StoreFull, TaskFile
+from worker_peer.pacing import a_few_at_a_time
 from worker_peer.registration import registration
+from worker_peer.reports import Reports
+from worker_peer.strikes import Strikes
 from worker_peer.supernodes import Supernodes
-from worker_peer.task_files import TaskFiles
 
 _log = logging.getLogger("download")
 
-#: Parents whose strikes are counted for the log.
-_STRIKES_KEPT = 4096
+_NEVER = float("-inf")
 _KNOWN = (SessionState.SWARMING, SessionState.COMPLETE)  # the file is of the content that is wanted
 
 
@@ -76,7 +79,6 @@ class _Download:
     limit: TokenBucket
     file: TaskFile | None = None
     timer: asyncio.TimerHandle | None = None
-    done: list[tuple[int, int, float]] = field(default_factory=list)
     reading: asyncio.Task[None] | None = None
 
 
@@ -87,7 +89,7 @@ class Downloads:
         self,
         config: PeerConfig,
         *,
-        store: Store,
+        keeper: CacheKeeper,
         supernodes: Supernodes,
         source: SourceReader,
         clock: Clock,
@@ -96,7 +98,7 @@ class Downloads:
         piece_log: PieceLog,
     ) -> None:
         self._config = config
-        self._files = TaskFiles(store, executor)
+        self._files = keeper.files
         self._supernodes = supernodes
         self._source = source
         self._clock = clock
@@ -108,26 +110,27 @@ class Downloads:
         self.exchange: Exchange
         #: Bytes of contents received, by origin; for ALIVE and /metrics.
         self.received = dict.fromkeys(Origin, 0)
-        # Against parents, for the log; the supernode keeps the count that decides.
-        self._strikes: Counter[str] = Counter()
+        self._strikes = Strikes(piece_log)
+        self._reports = Reports()
 
     # -- the front ------------------------------------------------------------------------------------------------------
 
-    async def open(self, request: DownloadRequest) -> ContentReader:
+    async def open(self, request: DownloadRequest, purpose: Purpose = Purpose.READ) -> ContentReader:
         """Begin or join a download; returns when its length is known. Raises DownloadFailed."""
         task = request.task
         download = self._downloads.get(task)
         if download is not None and download.content.damaged:
-            raise DownloadFailed(
+            raise ContentDamaged(
                 ErrorCode.INTERNAL, f"task {task[:16]}: its file has gone bad, and is still being read: try later"
             )
         if download is None:
-            download = self._begin(task, request)
-        download.used_at = self._clock.now()
+            download = self._begin(task, request, purpose)
+        if purpose is not Purpose.OFFER:
+            download.used_at = self._clock.now()
         if download.limit.rate and (request.rate == 0 or request.rate > download.limit.rate):
             download.limit.set_rate(request.rate, self._clock.now())
             self.exchange.limits_changed()
-        reader = ContentReader(download.content)
+        reader = ContentReader(download.content, purpose)
         try:
             await reader.opened()
         except BaseException:
@@ -135,7 +138,7 @@ class Downloads:
             raise
         return reader
 
-    def _begin(self, task: str, request: DownloadRequest) -> _Download:
+    def _begin(self, task: str, request: DownloadRequest, purpose: Purpose) -> _Download:
         now = self._clock.now()
         settings = SessionSettings(
             supernode_patience_s=self._config.supernode_patience_s,
@@ -144,9 +147,11 @@ class Downloads:
         session = Session(task, wanted_digest=request.wanted_digest, settings=settings, now=now)
         content = SharedContent(task, self._executor)
         link = self._supernodes.choose(request.supernodes or self._config.supernodes)
-        download = _Download(request, session, content, link, now, now, TokenBucket(request.rate))
+        used_at = _NEVER if purpose is Purpose.OFFER else now  # an offer is no use of it
+        download = _Download(request, session, content, link, used_at, now, TokenBucket(request.rate))
         content.supernode = link.node if link is not None else ""
         content.on_unread = lambda: self._unread(task)
+        content.on_purpose = lambda wanted: self._wanted(download, wanted)
         content.on_reading = lambda: self.exchange.follow_blocks(task)
         content.on_linked = lambda: self.exchange.mark_linked(task)
         self._downloads[task] = download
@@ -177,19 +182,28 @@ class Downloads:
             if download.session.state is not SessionState.FAILED and download.session.have is not None:
                 # Of an older content perhaps: readers see it when the supernode has named the same length.
                 self._share(download, file, download.session.have, known=download.session.wanted_digest is not None)
+            else:
+                file.close()
         if download.link is None and download.session.state is SessionState.REGISTERING:
             self._happened(download, StoreRefused(code=ErrorCode.NO_SUPERNODE, message=NO_SUPERNODE))
+
+    def _wanted(self, download: _Download, purpose: Purpose) -> None:
+        """What it is for has changed: who joins, and who leaves, decides how far it goes and whom it makes way for."""
+        if purpose is not download.session.purpose and self._downloads.get(download.session.task) is download:
+            self.exchange.set_background(download.session.task, background=purpose is not Purpose.READ)
+            self._happened(download, PurposeChanged(purpose))
 
     def _unread(self, task: str) -> None:
         """The last reader has gone: an unfinished download stops; what came stays in the store for the next one."""
         download = self._downloads.get(task)
         if download is None:
             return
-        download.used_at = self._clock.now()
+        if download.used_at > _NEVER:
+            download.used_at = self._clock.now()
         if download.content.damaged:
             # Whoever asks next has it fetched anew.
             self._forget(download, LeaveReason.EVICTED)
-            self._background.spawn(self._discard(task), f"discard {task[:16]}")
+            self._background.spawn(self._files.remove(task), f"discard {task[:16]}")
         elif download.session.state is not SessionState.COMPLETE:
             self._forget(download, LeaveReason.CANCELLED)
 
@@ -207,21 +221,30 @@ class Downloads:
             download.link.send(Leave(task=task, reason=reason))
         self.exchange.unshare(task)
 
-    async def expire(self, older_than_s: float) -> list[str]:
-        """Forget and delete contents that nobody has used for so long, an earlier run's among them. The tasks' ids."""
-        now, gone = self._clock.now(), []
-        for task, download in list(self._downloads.items()):
-            used_at = max(download.used_at, self.exchange.served_at.get(task, 0.0))
-            if not download.content.readers and now - used_at > older_than_s:
-                self._forget(download, LeaveReason.EVICTED)
-                await self._files.remove(task)
-                gone.append(task)
-        if older_than_s > 0:
-            for task in await self._files.left_behind(older_than_s, self._clock.wall(), set(self._downloads)):
-                if task not in self._downloads:
-                    await self._files.remove(task)
-                    gone.append(task)
-        return gone
+    # -- worker_peer.cache_keeper.Holder --------------------------------------------------------------------------------
+
+    def last_uses(self) -> dict[str, float]:
+        """See Holder."""
+        uses = {task: max(each.used_at, self.served_at(task)) for task, each in self._downloads.items()}
+        return {task: at for task, at in uses.items() if at > _NEVER}
+
+    def is_busy(self, task: str) -> bool:
+        """See Holder."""
+        download = self._downloads.get(task)
+        return download is not None and (bool(download.content.readers) or download.session.state is not SessionState.COMPLETE)
+
+    def served_at(self, task: str) -> float:
+        """See Holder."""
+        return self.exchange.served_at.get(task, _NEVER)
+
+    def let_go(self, task: str) -> None:
+        """See Holder."""
+        if task in self._downloads:
+            self._forget(self._downloads[task], LeaveReason.EVICTED)
+
+    def is_here(self, task: str) -> bool:
+        """Whether all of it is here and right, and open."""
+        return task in self._downloads and self._downloads[task].session.state is SessionState.COMPLETE
 
     @property
     def active(self) -> int:
@@ -237,11 +260,21 @@ class Downloads:
 
     def supernode_up(self, link: BrokerLink) -> None:
         """A supernode has welcomed this peer: everything that goes through it is registered (again)."""
+        offered: list[_Download] = []
         for download in list(self._downloads.values()):
-            if download.link is link:
+            if download.link is link and download.session.state is SessionState.COMPLETE:
+                offered.append(download)
+            elif download.link is link:
                 self._happened(download, SupernodeUp(link.supernode_run))
             elif download.link is not None and not download.link.is_up and link.node in self._nodes(download):
                 self._move(download, link)
+        run = link.supernode_run
+
+        def offer(download: _Download) -> None:
+            if link.is_up and link.supernode_run == run and self._downloads.get(download.session.task) is download:
+                self._happened(download, SupernodeUp(run))
+
+        self._background.spawn(a_few_at_a_time(offered, offer), "offer again")
 
     def supernode_down(self, link: BrokerLink) -> None:
         """A supernode has fallen silent: its downloads move to the next one that is up, or go on as they can."""
@@ -279,7 +312,7 @@ class Downloads:
             case Drop():
                 if download.session.state is SessionState.COMPLETE and not download.content.readers:
                     self._forget(download, LeaveReason.EVICTED)
-                    self._background.spawn(self._discard(message.task), f"discard {message.task[:16]}")
+                    self._background.spawn(self._files.remove(message.task), f"discard {message.task[:16]}")
 
     def exchanged(self, events: list[ExchangeEvent]) -> None:
         """What became of transfers."""
@@ -297,16 +330,7 @@ class Downloads:
                     self._piece_came(download, event.piece, origin, event.parent)
                     self._happened(download, PieceCame(piece=event.piece, lease=event.lease, rate=event.rate, origin=origin))
                 case Lost():
-                    if len(self._strikes) > _STRIKES_KEPT:
-                        self._strikes.clear()
-                    self._strikes[event.parent] += 1
-                    self._piece_log.strike(
-                        event.task,
-                        parent=event.parent,
-                        piece=event.piece,
-                        failure=event.failure,
-                        strikes=self._strikes[event.parent],
-                    )
+                    self._strikes.against(event)
                     if download.content.arrival is not None:
                         download.content.arrival.lost(event.piece)
                     self._happened(download, PieceLost(piece=event.piece, lease=event.lease, failure=event.failure))
@@ -318,18 +342,12 @@ class Downloads:
         arrival = download.content.arrival
         if arrival is None:
             return
-        start, size = arrival.layout.piece_span(piece)
+        task, layout = download.session.task, arrival.layout
+        start, size = layout.piece_span(piece)
         # In 1.x's log the supernode's cache is a peer of each task of its own.
-        cid = f"{parent}~{download.session.task}" if parent.startswith("cdnnode:") else parent
-        self._piece_log.downloading_piece(
-            download.session.task,
-            download.content.supernode,
-            cid,
-            piece,
-            start,
-            max(start, start + size - 1),
-            arrival.layout.piece_length,
-        )
+        cid = f"{parent}~{task}" if parent.startswith("cdnnode:") else parent
+        end = max(start, start + size - 1)
+        self._piece_log.downloading_piece(task, download.content.supernode, cid, piece, start, end, layout.piece_length)
         self.received[origin] += download.content.came(piece, origin)
 
     def _happened(self, download: _Download, event: Event) -> None:
@@ -352,7 +370,8 @@ class Downloads:
     def _do(self, download: _Download, effect: Effect) -> None:
         match effect:
             case RegisterTask():
-                self._register(download, effect)
+                if download.link is not None:
+                    download.link.send(registration(download.request, effect))
             case PrepareFile():
                 self._background.spawn(self._prepare(download, effect), f"prepare {download.session.task[:16]}")
             case FetchPieces():
@@ -378,31 +397,13 @@ class Downloads:
             case _:
                 assert_never(effect)
 
-    def _register(self, download: _Download, effect: RegisterTask) -> None:
-        if download.link is not None:
-            download.link.send(registration(download.request, effect))
-
     def _report(self, download: _Download, effect: ReportPieces) -> None:
-        """Reports of one moment travel in one message."""
-        link = download.link
         for _, piece, _ in effect.done:
             arrival = download.content.arrival
             if arrival is not None and piece not in arrival.have:
                 self.exchange.piece_available(download.session.task, piece)  # adopted from the disk
                 self.received[Origin.DISK] += download.content.came(piece, Origin.DISK)
-        if link is None:
-            return
-        if effect.failed:
-            link.send(Report(task=download.session.task, failed=effect.failed))
-        if not download.done:
-            asyncio.get_running_loop().call_soon(self._send_report, download)
-        download.done.extend(effect.done)
-
-    def _send_report(self, download: _Download) -> None:
-        done, download.done = download.done, []
-        if download.link is not None and done:
-            for at in range(0, len(done), 256):
-                download.link.send(Report(task=download.session.task, done=tuple(done[at : at + 256])))
+        self._reports.add(download.session.task, lambda: download.link, effect)
 
     async def _prepare(self, download: _Download, effect: PrepareFile) -> None:
         task = download.session.task
@@ -410,7 +411,8 @@ class Downloads:
             self.exchange.unshare(task)
             download.file = None
         try:
-            file = await self._files.create(task, effect.layout, effect.content_type, effect.content, effect.digest)
+            made = (effect.layout, effect.content_type, effect.content, effect.digest)
+            file = await self._files.create(task, *made, url=download.request.url)
         except StoreFull as error:
             self._happened(download, StoreRefused(code=ErrorCode.STORE_FULL, message=str(error)))
             return
@@ -429,7 +431,8 @@ class Downloads:
 
     def _share(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str = "", *, known: bool = True) -> None:
         download.file = file
-        self.exchange.share(download.session.task, file, have, limit=download.limit)
+        background = download.session.purpose is not Purpose.READ
+        self.exchange.share(download.session.task, file, have, limit=download.limit, background=background)
         if known:
             self._show(download, file, have, content_type)
 
@@ -464,10 +467,7 @@ class Downloads:
         download.content.fail(DownloadFailed(effect.code, f"task {task[:16]}: {effect.message}"[:1000], status=effect.status))
         self._forget(download, LeaveReason.FAILED)
         if effect.discard:
-            self._background.spawn(self._discard(task), f"discard {task[:16]}")
-
-    async def _discard(self, task: str) -> None:
-        await self._files.remove(task)
+            self._background.spawn(self._files.remove(task), f"discard {task[:16]}")
 
     async def _read_from_source(self, download: _Download, effect: ReadFromSource) -> None:
         """Read what is missing from the source; every piece is told as it comes."""

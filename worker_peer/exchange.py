@@ -146,13 +146,26 @@ class Exchange:
 
     # -- commands, from the loop ----------------------------------------------------------------------------------------
 
-    def share(self, task: str, file: TaskFile, have: PieceSet, *, limit: TokenBucket | None = None) -> None:
+    def share(
+        self, task: str, file: TaskFile, have: PieceSet, *, limit: TokenBucket | None = None, background: bool = False
+    ) -> None:
         """From now on serve the pieces in `have`, and write what is fetched, into this file.
 
-        `limit`: of this download; None: none of its own. The file is the exchange's to close.
+        `limit`: of this download; None: none of its own. `background`: nobody waits for it. The file is the exchange's to
+        close.
         """
         shared = SharedFile(file, have.copy(), limit or TokenBucket(0))
         self._do(lambda: self._share(task, shared))
+        if background:
+            self.set_background(task, background=True)
+
+    def set_background(self, task: str, *, background: bool) -> None:
+        """Whether nobody waits for the task: then it makes way for those that somebody waits for."""
+        self._do(lambda: self._fetcher.classify(task, background=background))
+
+    def set_background_rate(self, rate: int) -> None:
+        """Bytes per second of all downloads together that nobody waits for; 0: any."""
+        self._do(lambda: self._fetcher.background.set_rate(rate, self._clock.now()))
 
     def unshare(self, task: str) -> None:
         """Neither serve nor fetch the task any more. The file is closed."""

@@ -246,6 +246,8 @@ def _server_arguments(options: OneshotOptions) -> list[str]:
         arguments += ["--ip", options.ip]
     if options.total_rate:
         arguments += ["--totallimit", format_rate(options.total_rate)]
+    if options.cache_quota:
+        arguments += ["--cache-quota", str(options.cache_quota)]
     if options.verbose:
         arguments.append("--verbose")
     return arguments

@@ -35,4 +35,5 @@ class OneshotOptions:
     port: int
     expire_s: float
     alive_s: float
+    cache_quota: int
     report: Path | None

@@ -9,7 +9,7 @@ from typing import Any, Final
 from worker_peer.host import schema
 from worker_peer.host.logs import ROTATE_BYTES, ROTATED_FILES
 from worker_peer.host.schema import SettingsError, setting
-from worker_peer.host.values import Node, parse_link_rate, parse_nodes, parse_rate
+from worker_peer.host.values import Node, parse_link_rate, parse_nodes, parse_rate, parse_size
 
 _FILES: Final = (Path("/etc/dragonfly/dfget.yml"), Path("/etc/dragonfly.conf"))
 ENVIRONMENT: Final = "DFGET_"
@@ -21,6 +21,7 @@ FLAG_KEYS: Final[Mapping[str, schema.Place]] = {
     "totallimit": ("totalLimit",),
     "clientqueue": ("clientQueueSize",),
     "home": ("workHome",),
+    "cache-quota": ("cacheQuota",),
 }
 
 
@@ -62,6 +63,9 @@ class PropertiesFile:
         syntax=parse_link_rate,
     )
     work_home: str = setting("", "folder of contents and logs; empty: $HOME/.small-dragonfly", key="workHome")
+    cache_quota: str = setting(
+        "0B", "bytes on disk of all contents of the host's peer; 0: not limited", key="cacheQuota", syntax=parse_size
+    )
     log_config: LogConfig = setting(LogConfig, "the log file", key="logConfig")
 
 
@@ -86,6 +90,9 @@ class Properties:
 
     work_home: Path | None = None
     """Folder of contents, logs and the control socket."""
+
+    cache_quota: int | None = None
+    """Bytes on disk of all contents, 0: not limited."""
 
     log_rotate_bytes: int = ROTATE_BYTES
     """The log file is rotated at so many bytes."""
@@ -142,6 +149,7 @@ def _build(values: Mapping[str, Any]) -> Properties:
         min_rate=parse_rate(made.min_rate) if "minRate" in given else None,
         link_rate=made.link_rate,
         work_home=Path(made.work_home) if made.work_home else None,
+        cache_quota=parse_size(made.cache_quota) if "cacheQuota" in given else None,
         log_rotate_bytes=made.log_config.max_size << 20,
         log_rotated_files=max(1, made.log_config.max_backups),
         warnings=tuple(schema.ignored(PropertiesFile, values)),

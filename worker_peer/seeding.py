@@ -16,14 +16,27 @@ from typing import Final, TypeVar
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
 from wire.ids import ByteRange, url_without_secrets
-from wire.messages import MAX_PIECES_PER_MESSAGE, MAX_SMALL_CONTENT_BYTES, Drop, Fetch, Message, Seeded, SeedFailed
+from wire.messages import (
+    MAX_PIECES_PER_MESSAGE,
+    MAX_SMALL_CONTENT_BYTES,
+    Drop,
+    Fetch,
+    Leave,
+    LeaveReason,
+    Message,
+    Seeded,
+    SeedFailed,
+)
 from wire.pieces import PieceLayout, layout_for
+from worker_peer.api import DownloadFailed
 from worker_peer.broker_link import BrokerLink
+from worker_peer.cache_keeper import CacheKeeper
 from worker_peer.exchange import Exchange
 from worker_peer.host.background import Background
+from worker_peer.host.clock import Clock
 from worker_peer.host.digests import ContentDigest
 from worker_peer.host.source import SourceError, SourceReader, SourceRequest
-from worker_peer.host.store import Store, StoreFull, TaskFile
+from worker_peer.host.store import StoreFull, TaskFile
 from worker_peer.source_writer import Body, SourceWriter, write_body
 
 _log = logging.getLogger("seed")
@@ -68,22 +81,29 @@ class Seeding:
     def __init__(
         self,
         *,
-        store: Store,
+        keeper: CacheKeeper,
         spool: Path,
         source: SourceReader,
         exchange: Exchange,
+        clock: Clock,
         background: Background,
         executor: Executor,
     ) -> None:
-        self._store = store
+        self._store = keeper.store
+        self._files_on_disk = keeper.files
+        self._rules = keeper.rules
         self._spool = spool
         self._source = source
         self._exchange = exchange
+        self._clock = clock
         self._background = background
         self._executor = executor
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, asyncio.Task[SeedFailed | None]] = {}
         self._readings: dict[str, _Reading] = {}
+        #: Contents that are offered, who asked for each, and when.
         self._files: dict[str, TaskFile] = {}
+        self._links: dict[str, BrokerLink] = {}
+        self._asked_at: dict[str, float] = {}
         self._validators: dict[str, str] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
         # Bodies being read, and the bytes of those that have ended.
@@ -104,6 +124,7 @@ class Seeding:
         """What the supernode asks."""
         match message:
             case Fetch():
+                self._links[message.task], self._asked_at[message.task] = link, self._clock.now()
                 running = self._running.get(message.task)
                 if running is None or running.done():
                     reading = self._readings[message.task] = _Reading(self, link, message)
@@ -114,7 +135,7 @@ class Seeding:
                     # A supernode that had lost sight of this seed has forgotten what it was told.
                     self._readings[message.task].tell_again(link)
             case Drop():
-                self._background.spawn(self._drop(message.task), f"drop {message.task[:16]}")
+                self._background.spawn(self.discard(message.task), f"drop {message.task[:16]}")
             case _:
                 _log.debug("the supernode said %s, which is not for a seed", message.KIND.name)
 
@@ -123,37 +144,100 @@ class Seeding:
         running = self._running.pop(task, None)
         if running is not None:
             running.cancel()
-        self._files.pop(task, None)
-        self._validators.pop(task, None)
+        self._forget(task)
         link.send(SeedFailed(task=task, code=ErrorCode.INTERNAL, message=message[:1000], source_bytes=self.source_bytes))
-        self._background.spawn(self._blocking(self._store.remove, task), f"remove {task[:16]}")
+        self._background.spawn(self._files_on_disk.remove(task), f"remove {task[:16]}")
 
-    async def _drop(self, task: str) -> None:
+    async def discard(self, task: str) -> None:
+        """Neither read nor offer the task any more, and delete what is stored of it."""
         running = self._running.pop(task, None)
         if running is not None:
             running.cancel()
         self._exchange.unshare(task)
-        self._files.pop(task, None)
-        self._validators.pop(task, None)
-        await self._blocking(self._store.remove, task)
+        self._forget(task)
+        await self._files_on_disk.remove(task)
 
-    async def _read(self, reading: "_Reading", task: str) -> None:
+    def _forget(self, task: str) -> None:
+        for known in (self._files, self._links, self._asked_at, self._validators):
+            known.pop(task, None)
+
+    # -- contents that are to be ready ----------------------------------------------------------------------------------
+
+    async def whole(self, link: BrokerLink, fetch: Fetch) -> TaskFile:
+        """The content's file, once all of it is here and right; it is read as for FETCH if need be. Raises DownloadFailed."""
+        task = fetch.task
+        file = self._files.get(task)
+        if task not in self._running and (file is None or file.digest is None):
+            self.message(link, fetch)
+        running = self._running.get(task)
+        failure: SeedFailed | None = None
+        if running is not None:
+            await asyncio.wait([running])
+            failure = None if running.cancelled() else running.result()
+        if failure is not None:
+            raise DownloadFailed(failure.code, f"task {task[:16]}: {failure.message}"[:1000], status=failure.status)
+        file = self._files.get(task)
+        if file is None or file.digest is None:
+            raise DownloadFailed(ErrorCode.CANCELLED, f"task {task[:16]} was dropped while it was read: ask again")
+        self._asked_at[task] = self._clock.now()
+        return file
+
+    def offers(self, task: str) -> bool:
+        """Whether all of the content is here, right, and served."""
+        file = self._files.get(task)
+        return file is not None and file.digest is not None
+
+    def progress(self, task: str) -> tuple[int, int | None]:
+        """Bytes of the content that are here, and of all of it where that is known."""
+        file = self._files.get(task)
+        if file is None:
+            return 0, None
+        return min(file.layout.length, len(file.have) * file.layout.piece_length), file.layout.length
+
+    # -- worker_peer.cache_keeper.Holder --------------------------------------------------------------------------------
+
+    def last_uses(self) -> dict[str, float]:
+        """See Holder."""
+        return {task: max(asked_at, self.served_at(task)) for task, asked_at in self._asked_at.items()}
+
+    def is_busy(self, task: str) -> bool:
+        """See Holder."""
+        return task in self._running
+
+    def served_at(self, task: str) -> float:
+        """See Holder."""
+        return self._exchange.served_at.get(task, float("-inf"))
+
+    def let_go(self, task: str) -> None:
+        """See Holder."""
+        if task in self._files:
+            self._exchange.unshare(task)
+            self._links[task].send(Leave(task=task, reason=LeaveReason.EVICTED))
+        self._forget(task)
+
+    # -------------------------------------------------------------------------------------------------------------------
+
+    async def _read(self, reading: "_Reading", task: str) -> SeedFailed | None:
+        """Returns why it cannot be had."""
         async with self._turns:
             try:
                 await reading.run()
+                return None
             except SourceError as error:
                 _log.warning("task %s cannot be read: %s", task[:16], error)
-                reading.failed(error.code, str(error), error.status)
+                return reading.failed(error.code, str(error), error.status)
             except StoreFull as error:
-                reading.failed(ErrorCode.STORE_FULL, str(error), 0)
+                return reading.failed(ErrorCode.STORE_FULL, str(error), 0)
             except ValueError as error:
-                reading.failed(ErrorCode.TOO_LARGE, str(error), 0)
+                return reading.failed(ErrorCode.TOO_LARGE, str(error), 0)
             except OSError as error:
-                reading.failed(ErrorCode.INTERNAL, f"the seed's store: {error}", 0)
+                return reading.failed(ErrorCode.INTERNAL, f"the seed's store: {error}", 0)
             finally:
                 if self._readings.get(task) is reading:
                     del self._readings[task]
                     self._running.pop(task, None)
+                    if task not in self._files:
+                        self._forget(task)
 
     async def _blocking(self, function: Callable[..., _Result], *args: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
@@ -183,17 +267,18 @@ class _Reading:
         if file is not None:
             self._tell(file, list(file.have), digest=file.digest)
 
-    def failed(self, code: ErrorCode, message: str, status: int) -> None:
-        """The task cannot be had."""
+    def failed(self, code: ErrorCode, message: str, status: int) -> SeedFailed:
+        """The task cannot be had. Returns what was told."""
         told = SeedFailed(
             task=self._task, code=code, status=status, message=message[:1000], source_bytes=self._seeding.source_bytes
         )
         self._link.send(told)
+        return told
 
     async def run(self) -> None:
         """Raises SourceError, StoreFull, OSError; ValueError for a content too large for the protocol."""
         seeding = self._seeding
-        file = seeding._files.get(self._task) or await seeding._blocking(seeding._store.open, self._task)
+        file = seeding._files.get(self._task) or await seeding._files_on_disk.open(self._task)
         if file is not None and not await self._is_current(file):
             await self._forget(file)
             file = None
@@ -227,7 +312,7 @@ class _Reading:
         self._seeding._exchange.unshare(self._task)
         if self._seeding._files.pop(self._task, None) is None:
             file.close()
-        await self._seeding._blocking(self._seeding._store.remove, self._task)
+        await self._seeding._files_on_disk.remove(self._task)
 
     async def _read(self, file: TaskFile | None) -> TaskFile:
         """One attempt, from the first piece that is missing."""
@@ -249,7 +334,7 @@ class _Reading:
             if body.validator:
                 seeding._validators[self._task] = body.validator
             if file is None:
-                file = await seeding._blocking(self._create, layout)
+                file = await self._create(layout)
                 self._share(file)
             if not _is_small(file):
                 self._tell(file, list(file.have))
@@ -320,14 +405,17 @@ class _Reading:
     def _check_room(self, path: Path, length: int) -> None:
         """Blocking. A source that never ends must not fill the disk. Raises StoreFull while there is still some room."""
         free = self._seeding._store.free_bytes()
+        quota = self._seeding._rules.quota
+        if quota and length > quota:
+            raise StoreFull(
+                path, length, quota, f"{path}: it is larger than the cache quota of {quota} bytes: raise --cache-quota"
+            )
         if free < _RESERVE_BYTES:
             raise StoreFull(path, length, free)
 
-    def _create(self, layout: PieceLayout) -> TaskFile:
-        """Blocking."""
-        return self._seeding._store.create(
-            self._task, layout, url=url_without_secrets(self._fetch.url), content_type=self._content_type
-        )
+    async def _create(self, layout: PieceLayout) -> TaskFile:
+        url = url_without_secrets(self._fetch.url)
+        return await self._seeding._files_on_disk.create(self._task, layout, url=url, content_type=self._content_type)
 
     def _share(self, file: TaskFile) -> None:
         if self._task not in self._seeding._files:

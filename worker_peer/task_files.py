@@ -6,21 +6,25 @@ Two things at once for one task would meet badly: a content that is being delete
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TypeVar
 
 from wire.pieces import PieceLayout
 from worker_peer.host.digests import ContentDigest, block_digest
 from worker_peer.host.store import Store, TaskFile
+from worker_peer.host.store_index import size_on_disk
 
 _Result = TypeVar("_Result")
+#: Makes room for a task's so many bytes on the disk, and counts them as taken while it lasts.
+Room = Callable[[str, int], AbstractAsyncContextManager[None]]
 
 
 class TaskFiles:
     """The files of one peer's tasks. Every method raises what `Store`'s raises."""
 
-    def __init__(self, store: Store, executor: Executor) -> None:
+    def __init__(self, store: Store, executor: Executor, room: Room = lambda task, size: nullcontext()) -> None:
         self._store = store
+        self._room = room
         self._executor = executor
         # A lock and how many hold it or wait for it.
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
@@ -30,16 +34,22 @@ class TaskFiles:
         async with self._turn(task):
             return await self._blocking(self._store.open, task)
 
-    async def create(self, task: str, layout: PieceLayout, content_type: str, content: bytes = b"", digest: str = "") -> TaskFile:
-        """A new file for the task; what was there before goes. With all of its `content` in it, if that has this digest."""
+    async def create(
+        self, task: str, layout: PieceLayout, content_type: str, content: bytes = b"", digest: str = "", *, url: str = ""
+    ) -> TaskFile:
+        """A new file for the task; what was there before goes, and others if there is no room.
+
+        With all of its `content` in it, if that has this digest.
+        """
 
         def made() -> TaskFile:
-            file = self._store.create(task, layout, content_type=content_type)
+            file = self._store.create(task, layout, url=url, content_type=content_type)
             if content:
                 _fill(file, content, digest)
             return file
 
-        async with self._turn(task):
+        # Room first: whoever has a task's turn must not wait for others to be deleted, which takes their turns.
+        async with self._room(task, size_on_disk(layout)), self._turn(task):
             return await self._blocking(made)
 
     async def remove(self, task: str) -> None:
@@ -47,19 +57,17 @@ class TaskFiles:
         async with self._turn(task):
             await self._blocking(self._store.remove, task)
 
+    async def remove_if(self, task: str, may_go: Callable[[], bool]) -> bool:
+        """Delete what is stored of the task if, at its turn, it may go. Whether it went."""
+        async with self._turn(task):
+            if not may_go():
+                return False
+            await self._blocking(self._store.remove, task)
+            return True
+
     async def finish(self, file: TaskFile, digest: str) -> None:
         """Note that the whole content is there and has this digest."""
         await self._blocking(file.finish, digest)
-
-    async def left_behind(self, older_than_s: float, now: float, known: set[str]) -> list[str]:
-        """Tasks of earlier runs, written to longer ago than that (`now`: unix seconds), and not among the `known`."""
-
-        def look() -> list[str]:
-            return [
-                task for task in self._store.tasks() if task not in known and now - self._store.written_at(task) > older_than_s
-            ]
-
-        return await self._blocking(look)
 
     @asynccontextmanager
     async def _turn(self, task: str) -> AsyncIterator[None]:

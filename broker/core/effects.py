@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from wire.messages import Message
+from wire.errors import ErrorCode
+from wire.messages import Message, TaskState, Warmed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,4 +47,41 @@ class Note:
     text: str = ""
 
 
-Effect = Tell | Forget | Note
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskMoved:
+    """What has become of a task that somebody wants who is no peer (events.TaskWanted)."""
+
+    task: str
+    #: CACHING is said again while pieces come; CACHED whenever a seed says that it has all of it.
+    state: TaskState
+    #: The seed that has it, or is to read it; empty: none is there.
+    seed: str = ""
+    #: Bytes; None: not known.
+    length: int | None = None
+    pieces_cached: int = 0
+    piece_count: int = 0
+    digest: str | None = None
+    #: Why it is dead: the code, the source's HTTP status (0: none), words.
+    code: ErrorCode | None = None
+    status: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerWarmed:
+    """How far a peer is with what WARM told it; or why it could not be told, as if it had said so itself."""
+
+    peer: str
+    message: Warmed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerMoved:
+    """A peer or a seed is here, or has gone."""
+
+    peer: str
+    here: bool
+    why: str = ""
+
+
+Effect = Tell | Forget | Note | TaskMoved | PeerWarmed | PeerMoved

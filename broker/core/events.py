@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wire.messages import Hello, Message
+from wire.messages import Hello, Message, Register, Warm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +34,34 @@ class TaskDropped:
     task: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskWanted:
+    """Somebody who is no peer wants a task: the seed is to have it, and effects.TaskMoved say what becomes of it.
+
+    Again for a wanted task: its state is said again; a dead one is tried again, with this request for the source.
+    """
+
+    spec: Register
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReleased:
+    """Nobody but peers wants the task any more: it lives as any other."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmWanted:
+    """A peer, or a seed, is to be told WARM. Where that cannot be, effects.PeerWarmed says why, with a code."""
+
+    peer: str
+    message: Warm
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
 
-Event = PeerGreeted | PeerSaid | PeerGone | TaskDropped | Tick
+Event = PeerGreeted | PeerSaid | PeerGone | TaskDropped | TaskWanted | TaskReleased | WarmWanted | Tick

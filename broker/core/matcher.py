@@ -368,6 +368,11 @@ class Matcher:
         return self._roster.complete
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether somebody here still lacks pieces."""
+        return self._roster.progress_count > 0
+
+    @property
     def waiting_children(self) -> int:
         """How many peers have room for a lease, as far as was looked at."""
         return len(self._roster.needy)

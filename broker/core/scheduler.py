@@ -12,16 +12,18 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Final, assert_never
-from zlib import crc32
 
 from broker.core.due import DueTasks
-from broker.core.effects import Effect, Forget, Note, Notice, Tell
-from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, TaskDropped, Tick
+from broker.core.effects import Effect, Forget, Note, Notice, PeerMoved, PeerWarmed, Tell
+from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, TaskDropped, TaskReleased, TaskWanted, Tick, WarmWanted
 from broker.core.matcher import SEED, Assignment, Matcher
+from broker.core.members import join, prove_claims
 from broker.core.scheduler_settings import SchedulerSettings
+from broker.core.silence import is_to_be_asked, why_lost
 from broker.core.small_contents import SmallContents
 from broker.core.state import Claim, PeerRecord, State, TaskRecord
-from broker.core.telling import bits_of, claimed_bits, fetch_asked, lease_granted, peer_greeted, split_digests, task_told
+from broker.core.telling import claimed_bits, fetch_asked, lease_granted, peer_greeted, split_digests, task_told
+from broker.core.wanted import lacks_seed, says_progress, task_gone, task_moved, warm_told
 from broker.core.zone_budget import ZoneBudget
 from wire.errors import ErrorCode
 from wire.messages import (
@@ -38,6 +40,7 @@ from wire.messages import (
     SeedFailed,
     Task,
     TaskState,
+    Warmed,
 )
 from wire.pieces import PieceLayout
 
@@ -82,6 +85,12 @@ class Scheduler:
                 self._lose_peer(event.peer, now, "its process has ended")
             case TaskDropped():
                 self._drop_task(event.task, now)
+            case TaskWanted():
+                self._on_wanted(event.spec, now)
+            case TaskReleased():
+                self._on_released(event.task, now)
+            case WarmWanted():
+                self._effects.append(warm_told(self.state, event.peer, event.message))
             case Tick():
                 self._on_tick(now)
             case _:
@@ -125,9 +134,10 @@ class Scheduler:
         record.alive_every_s = self.alive_every_s
         self.state.enter(record)
         self._note(Notice.PEER_JOINED, peer=hello.peer, text=hello.data_endpoint)
+        self._effects.append(PeerMoved(peer=hello.peer, here=True))
         if hello.role is Role.SEED:
             for task in list(self.state.tasks.values()):
-                if task.seed is None and task.state is not TaskState.DEAD:
+                if task.seed is None and not task.evicted and task.state is not TaskState.DEAD:
                     self._ask_seed(task, now)
 
     def _lose_peer(self, peer: str, now: float, why: str, *, forget: bool = True) -> None:
@@ -140,6 +150,7 @@ class Scheduler:
         if forget:
             self._effects.append(Forget(peer=peer))
         self._note(Notice.PEER_LOST, peer=peer, text=why)
+        self._effects.append(PeerMoved(peer=peer, here=False, why=why))
         if record.role is Role.SEED:
             self._lose_seed(peer, now)
 
@@ -147,12 +158,15 @@ class Scheduler:
         for task in list(self.state.tasks.values()):
             if task.seed != peer:
                 continue
-            task.seed, task.asked_at = None, now
-            if task.matcher is not None:
-                task.matcher.seed_gone(now)
-                self.state.leases.end_of_parent(peer, task.task)
+            self.state.unseed(task, now)
+            self._moved(task, now)
             self._ask_seed(task, now)
             self._grant(task, now)
+
+    def _ask_seed_again(self, task: TaskRecord, now: float, *, peers_do: bool = True) -> None:
+        """For what it has evicted, if somebody lacks it. `peers_do`: those who have all of it do give it."""
+        if task.evicted and lacks_seed(task, peers_do=peers_do):
+            self._ask_seed(task, now)
 
     def _on_said(self, peer: str, message: Message, now: float) -> None:
         record = self.state.peers.get(peer)
@@ -170,87 +184,91 @@ class Scheduler:
             case Leave():
                 if message.task in record.tasks:
                     self._remove_member(self.state.tasks[message.task], peer, now)
+                elif (task := self.state.tasks.get(message.task)) is not None and task.seed == peer:
+                    self.state.unseed(task, now)
+                    task.evicted = True
+                    self._moved(task, now)
+                    self._ask_seed_again(task, now)
+                    self._grant(task, now)
             case Seeded() if record.role is Role.SEED:
                 self._on_seeded(record, message, now)
             case SeedFailed() if record.role is Role.SEED:
                 self._on_seed_failed(record, message, now)
+            case Warmed():
+                self._effects.append(PeerWarmed(peer=peer, message=message))
             case _:
-                name = message.KIND.name
-                self.state.counters.unexpected[name] = self.state.counters.unexpected.get(name, 0) + 1
-                self._note(Notice.UNEXPECTED, peer=peer, text=name)
+                self.state.counters.unexpected[message.KIND.name] += 1
+                self._note(Notice.UNEXPECTED, peer=peer, text=message.KIND.name)
 
     def _on_alive(self, record: PeerRecord, message: Alive, now: float) -> None:
         self.state.count(record, message.received, message.sent)
         until = now + self.settings.renewed_lease_s
         for number in message.leases:
             self.state.leases.renew(record.peer, number, until)
-        # A quarter more or less is not worth a word: it would be said to everybody with each peer that comes.
-        wanted = self.alive_every_s
-        told = 0.0
-        if not 0.8 * wanted <= record.alive_every_s <= 1.25 * wanted:
-            told = record.alive_every_s = wanted
-        self._tell(record.peer, Alive(every_s=told))
+        self._tell(record.peer, Alive(every_s=record.new_alive_every_s(self.alive_every_s)))
 
     # -- tasks ----------------------------------------------------------------------------------------------------------
 
     def _on_register(self, record: PeerRecord, message: Register, now: float) -> None:
         self.state.counters.registrations += 1
-        task = self.state.tasks.get(message.task)
+        task = self._known_or_new(message, record.peer, now)
         if task is None:
-            if len(self.state.tasks) >= _MAX_TASKS:
-                self._tell(record.peer, Task(task=message.task, state=TaskState.DEAD, code=ErrorCode.INTERNAL, message=_TOO_MANY))
-                return
-            task = TaskRecord(task=message.task, spec=message, born_at=now, used_at=now)
-            self.state.tasks[message.task] = task
-            self.state.counters.tasks_registered += 1
-            self._note(Notice.TASK_NEW, task=message.task, peer=record.peer)
-        task.used_at = now
+            self._tell(record.peer, Task(task=message.task, state=TaskState.DEAD, code=ErrorCode.INTERNAL, message=_TOO_MANY))
+            return
         if task.state is TaskState.DEAD and now - task.died_at >= self.settings.retry_s:
-            self._revive(task, message)
+            task.revive(message)
         if task.state is TaskState.DEAD:
             self._tell(record.peer, task_told(task))
             return
-        if task.seed is None:
+        task.heed(message)
+        if task.seed is None and not task.evicted:
             self._ask_seed(task, now)
         self._add_member(task, record, message, now)
+        self._ask_seed_again(task, now)
         self._tell(record.peer, self._small.told(task, record.peer))
         self._grant(task, now)
 
-    def _revive(self, task: TaskRecord, message: Register) -> None:
-        """A dead task is asked for again: the seed tries again, with what the new asker may send to the source."""
-        task.spec, task.state = message, TaskState.PROBING
-        task.code, task.status, task.message, task.seed, task.asked_at = None, 0, "", None, None
-        task.layout, task.matcher, task.digest = None, None, None
-        task.digests.clear()
+    def _known_or_new(self, spec: Register, peer: str, now: float) -> TaskRecord | None:
+        """The task that is asked for. None: there are too many."""
+        task = self.state.tasks.get(spec.task)
+        if task is None:
+            if len(self.state.tasks) >= _MAX_TASKS // (2 if spec.serves_only else 1):  # offers leave room for what is wanted
+                return None
+            task = self.state.tasks[spec.task] = TaskRecord(task=spec.task, spec=spec, born_at=now, used_at=now)
+            self.state.counters.tasks_registered += 1
+            self._note(Notice.TASK_NEW, task=spec.task, peer=peer)
+        task.used_at = now
+        return task
+
+    def _on_wanted(self, spec: Register, now: float) -> None:
+        task = self._known_or_new(spec, "", now)
+        if task is None:
+            self._effects.append(task_gone(spec.task, ErrorCode.INTERNAL, _TOO_MANY))
+            return
+        task.is_wanted, task.spec = True, spec if task.evicted else task.spec
+        if task.state is TaskState.DEAD:
+            task.revive(spec)  # at once: whoever died of it before may have had other credentials
+        if task.seed is None:
+            self._ask_seed(task, now)
+        self._moved(task, now)
+
+    def _on_released(self, task: str, now: float) -> None:
+        if (record := self.state.tasks.get(task)) is not None:
+            record.is_wanted, record.used_at = False, now
+
+    def _moved(self, task: TaskRecord, now: float) -> None:
+        """Say what has become of a task, where somebody wants it without being a peer."""
+        if task.is_wanted:
+            task.told_at = now
+            self._effects.append(task_moved(task))
 
     def _add_member(self, task: TaskRecord, record: PeerRecord, message: Register, now: float) -> None:
         record.tasks.add(task.task)
         self.state.leases.end_of_member(record.peer, task.task)
         task.members[record.peer] = Claim(claimed_bits(message), message.length, message.piece_length)
-        if message.serves_only:
-            task.serves_only.add(record.peer)
-        else:
-            task.serves_only.discard(record.peer)
+        (task.serves_only.add if message.serves_only else task.serves_only.discard)(record.peer)
         if task.matcher is not None and not self._small.give(task, record.peer):
-            self._join(task, record, now)
-
-    def _join(self, task: TaskRecord, record: PeerRecord, now: float) -> None:
-        """Let a member take part: pieces whose digests are known count, the rest of its claim waits for them."""
-        assert task.matcher is not None
-        assert task.layout is not None
-        claim = task.members[record.peer]
-        if (claim.length, claim.piece_length) != (task.layout.length, task.layout.piece_length):
-            claim.bits = 0  # pieces of another content, or cut in another way
-        known = bits_of(task.digests)
-        task.matcher.join(
-            record.peer,
-            now,
-            have=claim.bits & known,
-            upload_rate=float(record.upload_rate) if record.upload_rate else None,
-            zone=record.zone,
-            wants=record.peer not in task.serves_only,
-        )
-        claim.bits &= ~known
+            join(task, record, now)
 
     def _remove_member(self, task: TaskRecord, peer: str, now: float) -> None:
         del task.members[peer]
@@ -260,6 +278,7 @@ class Scheduler:
         self.state.leases.end_of_member(peer, task.task)
         if task.matcher is not None:
             task.matcher.gone(peer, now)
+            self._ask_seed_again(task, now)
         self._grant(task, now)
 
     def _tell_members(self, task: TaskRecord) -> None:
@@ -267,10 +286,9 @@ class Scheduler:
             self._tell(peer, self._small.told(task, peer))
 
     def _kill(self, task: TaskRecord, code: ErrorCode, status: int, message: str, now: float) -> None:
-        task.state, task.code, task.status, task.message = TaskState.DEAD, code, status, message
-        task.died_at, task.seed = now, None
+        task.die(code, status, message, now)
         self._small.forget(task.task)
-        task.layout, task.matcher = None, None
+        self._moved(task, now)
         self._note(Notice.TASK_DEAD, task=task.task, text=message)
         self._tell_members(task)
         for peer in list(task.members):
@@ -291,17 +309,17 @@ class Scheduler:
             self._remove_member(record, peer, now)
         del self.state.tasks[task]
         self._note(Notice.TASK_FORGOTTEN, task=task, text="an operator dropped it")
+        if record.is_wanted:
+            self._effects.append(task_gone(task, ErrorCode.CANCELLED, "an operator dropped the task"))
 
     # -- the seed -------------------------------------------------------------------------------------------------------
 
     def _ask_seed(self, task: TaskRecord, now: float) -> None:
-        seeds = [peer for peer in self.state.peers.values() if peer.role is Role.SEED]
-        if not seeds:
+        seed = self.state.seed_for(task.task)
+        if seed is None:
             task.asked_at = task.asked_at if task.asked_at is not None else now
             return
-        # The same seed for a task whenever the same seeds are there.
-        seed = max(seeds, key=lambda each: crc32(f"{each.peer} {task.task}".encode()))
-        task.seed, task.asked_at = seed.peer, now
+        task.seed, task.asked_at, task.evicted = seed.peer, now, False
         self.state.counters.seed_fetches += 1
         if task.matcher is not None:
             task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
@@ -321,7 +339,7 @@ class Scheduler:
         if task.layout is not None and task.layout != layout:
             self._kill(task, ErrorCode.SOURCE_CHANGED, 0, _CHANGED, now)
             return
-        _note_source_bytes(record, message.source_bytes)
+        record.note_source_bytes(message.source_bytes)
         task.content_type = message.content_type
         is_new = task.layout is None
         if is_new:
@@ -340,6 +358,8 @@ class Scheduler:
             task.digest, task.state = message.digest, TaskState.CACHED
             self._note(Notice.TASK_CACHED, task=task.task, text=message.digest)
             self._tell_members(task)
+        if is_new or message.digest is not None or says_progress(task, now):
+            self._moved(task, now)
         self._grant(task, now)
 
     def _begin_caching(self, task: TaskRecord, seed: PeerRecord, layout: PieceLayout, now: float) -> None:
@@ -356,7 +376,7 @@ class Scheduler:
         self._note(Notice.TASK_CACHING, task=task.task, text=f"{layout.length} bytes, {layout.piece_count} pieces")
         for peer in task.members:
             if not self._small.give(task, peer):
-                self._join(task, self.state.peers[peer], now)
+                join(task, self.state.peers[peer], now)
 
     def _take_digests(self, task: TaskRecord, fresh: dict[int, bytes], now: float) -> bool:
         """Pieces that the seed has. False: one of them differs from what it was, and the task is dead."""
@@ -366,12 +386,7 @@ class Scheduler:
                 self._kill(task, ErrorCode.SOURCE_CHANGED, 0, _CHANGED, now)
                 return False
         # Who has them already is told first: else the seed would give them away, and be asked for what is here.
-        bits = bits_of(fresh)
-        for peer, claim in task.members.items():
-            if claim.bits & bits:
-                claimed = [piece for piece in fresh if claim.bits >> piece & 1]
-                task.matcher.done(peer, [(0, piece, 0.0) for piece in claimed], now)
-                claim.bits &= ~bits
+        prove_claims(task, fresh, now)
         task.matcher.seed_has(fresh, now)
         return True
 
@@ -379,7 +394,7 @@ class Scheduler:
         task = self.state.tasks.get(message.task)
         if task is None or task.seed != record.peer or task.state is TaskState.DEAD:
             return
-        _note_source_bytes(record, message.source_bytes)
+        record.note_source_bytes(message.source_bytes)
         self.state.counters.seed_failures += 1
         self._kill(task, message.code, message.status, message.message, now)
 
@@ -414,7 +429,7 @@ class Scheduler:
             self.state.arrived(record, task, number, piece, rate, now)
         if done and record.peer in task.given:
             self._small.taken(task, record.peer, {piece for _, piece, _ in done})
-            self._join(task, record, now)
+            join(task, record, now)
         if done:
             task.matcher.done(record.peer, done, now)
         for number, piece, failure in message.failed:
@@ -423,8 +438,7 @@ class Scheduler:
 
     def _on_piece_failed(self, task: TaskRecord, child: str, number: int, piece: int, failure: PieceFailure, now: float) -> None:
         assert task.matcher is not None
-        failures = self.state.counters.pieces_failed
-        failures[failure.name.lower()] = failures.get(failure.name.lower(), 0) + 1
+        self.state.counters.pieces_failed[failure.name.lower()] += 1
         parent = self.state.leases.take_back(child, task.task, number, piece)
         if parent is None:
             return
@@ -435,6 +449,7 @@ class Scheduler:
             blamed.doubted_at = now
             self._tell(blamed.peer, Alive(answer=True))
         task.matcher.failed(child, number, piece, now, blame=True)
+        self._ask_seed_again(task, now, peers_do=False)
 
     # -- time -----------------------------------------------------------------------------------------------------------
 
@@ -452,14 +467,10 @@ class Scheduler:
 
     def _expire_peers(self, now: float) -> None:
         for record in list(self.state.peers.values()):
-            silent_s = now - record.heard_at
-            slow = record.alive_every_s > self.settings.alive_every_s
-            if silent_s > max(self.settings.lost_after_s, 3 * record.alive_every_s if slow else 0.0):
-                self._lose_peer(record.peer, now, f"silent for {silent_s:.1f} s")
-            elif record.doubted_at is not None and now - record.doubted_at > self.settings.doubt_s:
-                self._lose_peer(record.peer, now, "its children cannot reach it, and it says nothing")
-            elif silent_s > self.settings.probe_after_s * max(1.0, record.alive_every_s):
-                self._tell(record.peer, Alive())  # to one whose connection is closed it cannot be sent: then it has ended
+            if why := why_lost(record, self.settings, now):
+                self._lose_peer(record.peer, now, why)
+            elif is_to_be_asked(record, self.settings, now):
+                self._tell(record.peer, Alive())
 
     def _expire_leases(self, now: float) -> None:
         for lease in self.state.leases.expire(now):
@@ -469,11 +480,12 @@ class Scheduler:
             assert task.matcher is not None
             for piece in lease.pieces:
                 task.matcher.failed(lease.child, lease.lease, piece, now, blame=False)
+            self._ask_seed_again(task, now, peers_do=False)
             self._grant(task, now)
 
     def _expire_tasks(self, now: float) -> None:
         for task in list(self.state.tasks.values()):
-            if task.members:
+            if task.members or task.is_wanted:
                 task.used_at = now
             needs_seed = task.seed is None and task.state in (TaskState.PROBING, TaskState.CACHING)
             if needs_seed and task.asked_at is not None and now - task.asked_at > self.settings.seed_patience_s:
@@ -488,8 +500,3 @@ class Scheduler:
 
 _CHANGED = "the source's content changed: ask again"
 _TOO_MANY = "the supernode keeps as many tasks as it can: try again later, or use another supernode"
-
-
-def _note_source_bytes(seed: PeerRecord, count: int) -> None:
-    """What the seed has read from sources, told with its news: not a heartbeat late."""
-    seed.received = (count, *seed.received[1:])

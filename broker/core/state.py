@@ -3,9 +3,11 @@
 All of it is soft: after a restart it is rebuilt from what peers and the seed say.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
+from zlib import crc32
 
 from broker.core.learned_zones import LearnedZones
 from broker.core.leases import LeaseBook
@@ -30,6 +32,8 @@ class PeerRecord:
     upload_rate: int
     #: Where it is, as it says or as was learned (learned_zones.py); empty: not known.
     zone: str
+    #: The minor of the protocol that it speaks: what is newer is not said to it.
+    minor: int
     joined_at: float
     heard_at: float
     tasks: set[str] = field(default_factory=set)
@@ -42,6 +46,18 @@ class PeerRecord:
     doubted_at: float | None = None
     #: How often it says ALIVE, as it was last told.
     alive_every_s: float = 0.0
+
+    def new_alive_every_s(self, wanted: float) -> float:
+        """What it is to be told about how often to say ALIVE, and then knows; 0: nothing."""
+        # A quarter more or less is not worth a word: it would be said to everybody with each peer that comes.
+        if 0.8 * wanted <= self.alive_every_s <= 1.25 * wanted:
+            return 0.0
+        self.alive_every_s = wanted
+        return wanted
+
+    def note_source_bytes(self, count: int) -> None:
+        """What a seed has read from sources, told with its news: not a heartbeat late."""
+        self.received = (count, *self.received[1:])
 
 
 @dataclass(slots=True)
@@ -78,18 +94,50 @@ class TaskRecord:
     #: When the seed was asked; None: no seed was there to ask.
     asked_at: float | None = None
     seed: str | None = None
+    #: The seed has given it up for want of room, or it was only offered so far: it is read (again) only when somebody wants
+    #: what no peer has whole.
+    evicted: bool = False
     #: Why it is dead.
     code: ErrorCode | None = None
     status: int = 0
     message: str = ""
     died_at: float = 0.0
+    #: Somebody who is no peer wants it, a preheat: it is kept, and what becomes of it is said (effects.TaskMoved).
+    is_wanted: bool = False
+    #: When that was last said.
+    told_at: float = 0.0
     #: When its matcher has something to do although nobody says anything, as the scheduler noted it.
     due_at: float = inf
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether somebody wants it: a peer that does not only offer it, or a preheat."""
+        return self.is_wanted or len(self.members) > len(self.serves_only)
 
     @property
     def pieces_cached(self) -> int:
         """Pieces that the seed has told."""
         return len(self.digests)
+
+    def heed(self, message: Register) -> None:
+        """A peer registers: an offer makes nobody read the source; what a new asker may send to it counts."""
+        if message.serves_only:
+            self.evicted = self.evicted or (self.seed is None and not self.is_asked_for)
+        elif self.evicted:
+            self.spec = message
+
+    def revive(self, spec: Register) -> None:
+        """A dead task is asked for again: the seed tries again, with what the new asker may send to the source."""
+        self.spec, self.state = spec, TaskState.PROBING
+        self.code, self.status, self.message, self.seed, self.asked_at, self.evicted = None, 0, "", None, None, False
+        self.layout, self.matcher, self.digest = None, None, None
+        self.digests.clear()
+
+    def die(self, code: ErrorCode, status: int, message: str, now: float) -> None:
+        """It cannot be had. Its members are the caller's to tell and to remove."""
+        self.state, self.code, self.status, self.message = TaskState.DEAD, code, status, message
+        self.died_at, self.seed = now, None
+        self.layout, self.matcher = None, None
 
 
 @dataclass(slots=True)
@@ -103,10 +151,10 @@ class Counters:
     seed_fetches: int = 0
     seed_failures: int = 0
     pieces_reported: int = 0
-    pieces_failed: dict[str, int] = field(default_factory=dict)
+    pieces_failed: Counter[str] = field(default_factory=Counter)
     leases_granted: int = 0
     leases_expired: int = 0
-    unexpected: dict[str, int] = field(default_factory=dict)
+    unexpected: Counter[str] = field(default_factory=Counter)
     #: Bytes that came to a peer from another zone, by the widest level at which the two differ: 1 to LEVELS.
     entered_zones: dict[int, int] = field(default_factory=dict)
     #: Bytes received by peers that are gone, by origin; and sent.
@@ -181,6 +229,18 @@ class State:
         for origin, amount in zip(Origin, record.received, strict=False):
             self.counters.past_received[origin] += sign * amount
         self.counters.past_sent += sign * record.sent
+
+    def seed_for(self, task: str) -> PeerRecord | None:
+        """The seed that a task is asked of: the same one whenever the same seeds are there. None: there is none."""
+        seeds = [peer for peer in self.peers.values() if peer.role is Role.SEED]
+        return max(seeds, key=lambda each: crc32(f"{each.peer} {task}".encode()), default=None)
+
+    def unseed(self, task: TaskRecord, now: float) -> None:
+        """Its seed has it no longer: what was leased from it fails."""
+        seed, task.seed, task.asked_at = task.seed or "", None, now
+        if task.matcher is not None:
+            task.matcher.seed_gone(now)
+            self.leases.end_of_parent(seed, task.task)
 
     def received(self) -> dict[Origin, int]:
         """Bytes received by all peers ever, by origin. What the seed reads from sources is under SOURCE."""

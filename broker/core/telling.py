@@ -66,6 +66,7 @@ def peer_greeted(hello: Hello, now: float) -> PeerRecord:
         location=hello.location,
         zone=hello.location,
         upload_rate=hello.upload_rate,
+        minor=hello.protocol[1],
         joined_at=now,
         heard_at=now,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from broker import cli
-from broker.config import SupernodeConfig
+from broker.config import CacheConfig, SupernodeConfig
 from worker_peer.host import command_line
 
 
@@ -42,17 +42,9 @@ def test_without_flags_it_is_1x_s_supernode(started: list[SupernodeConfig]) -> N
 def test_every_flag_reaches_its_value(started: list[SupernodeConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["--port=1", "--broker-port", "2", "--download-port=3", "--home-dir", "home", "--advertise-ip=1.2.3.4"]
-    arguments += [
-        "--max-bandwidth",
-        "20MB",
-        "--seed-bandwidth=1M",
-        "--task-expire-time",
-        "3m30s",
-        "-D",
-        "--json-log",
-        "--zone-rate=3MB",
-        "--link-rate=1gbit",
-    ]
+    arguments += ["--max-bandwidth", "20MB", "--seed-bandwidth=1M", "--task-expire-time", "3m30s", "-D", "--json-log"]
+    arguments += ["--zone-rate=3MB", "--link-rate=1gbit"]
+    arguments += ["--cache-quota=3GB", "--preheat-quota", "20", "--gc-initial-delay", "1s"]
     assert cli.main([*arguments, "--cdn-pattern", "local"]) == 0
     assert started == [
         SupernodeConfig(
@@ -66,6 +58,7 @@ def test_every_flag_reaches_its_value(started: list[SupernodeConfig], tmp_path: 
             link_rate="1gbit",
             zone_rate=3 << 20,
             task_expire_s=210.0,
+            cache=CacheConfig(quota=3 << 30, kept_percent=20, tidy_after_s=1.0),
             debug=True,
             json_log=True,
             version=command_line.software_version(),

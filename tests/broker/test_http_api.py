@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from broker.core.events import PeerGone, PeerSaid
-from broker.http_api import _VERSIONED
+from broker.http_handlers import VERSIONED
 from tests.support.broker_http import VERSION, LoopbackApi, loopback_api
 from tests.support.broker_router import RUN_ID
 from tests.support.broker_words import (
@@ -254,7 +254,7 @@ async def test_no_secret_is_answered_or_logged(route: str, caplog: pytest.LogCap
         assert "s3cret" not in str(answer.headers)
         await api.ask(route + "?token=s3cret", "DELETE", Authorization="Bearer s3cret")
     assert "s3cret" not in caplog.text
-    assert _VERSIONED.endswith("?"), "routes without a version are what this asks for"
+    assert VERSIONED.endswith("?"), "routes without a version are what this asks for"
 
 
 async def test_an_error_of_ours_is_a_500_without_details_and_a_log_line_without_secrets(

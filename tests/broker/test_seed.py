@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from broker import seed as seed_module
+from broker.config import CacheConfig
 from broker.seed import SeedProcess, _end_with
 from worker_peer.host.background import Background
 
@@ -46,6 +47,7 @@ class Watched:
             upload_rate=11,
             source_rate=22,
             link_rate=link_rate,
+            cache=CacheConfig(quota=33),
             verbose=verbose,
             background=background,
             on_ended=self._count,
@@ -95,7 +97,7 @@ async def test_it_watches_a_link_where_one_is_named(watch: Watch) -> None:
     async with watch(f"{READY}; exec sleep 1000", link_rate="1gbit") as watched:
         await watched.seed.started.wait()
         (command,) = watched.commands()
-        assert command.endswith(" --uploadlimit 11 --sourcelimit 22 --linkrate 1gbit")
+        assert command.endswith(" --linkrate 1gbit")
 
 
 async def test_it_starts_and_tells_its_port(watch: Watch, tmp_path: Path) -> None:
@@ -106,6 +108,8 @@ async def test_it_starts_and_tells_its_port(watch: Watch, tmp_path: Path) -> Non
         assert command == (
             f"-m worker_peer.cli server --seed --home {tmp_path}/repo --ip 127.0.0.1 --port 0 --node 127.0.0.1:8002"
             " --alivetime 0s --expiretime 0s --uploadlimit 11 --sourcelimit 22"
+            " --cache-quota 33 --preheat-quota 50 --young-free 107374182400 --full-free 5368709120"
+            " --unused-for 7200.000000s --clean-tenths 1 --tidy-after 6.000000s --tidy-every 15.000000s"
         )
         assert watched.seed.pid is not None
         assert psutil.pid_exists(watched.seed.pid)

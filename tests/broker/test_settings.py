@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from broker import settings
-from broker.config import SupernodeConfig
+from broker.config import CacheConfig, SupernodeConfig
 from broker.settings import Loaded, default_document, load
 from worker_peer.host.command_line import software_version
 from worker_peer.host.schema import SettingsError
@@ -65,8 +65,24 @@ def test_a_file_may_be_named_by_the_environment_and_the_default_one_may_be_missi
 
 
 def test_keys_without_a_meaning_are_named_once_by_the_name_that_was_used(tmp_path: Path) -> None:
-    loaded = read(tmp_path, "base: {peerUpLimit: 5, cleanRatio: 2}\nplugins: {}\n", flags={"up-limit": "7"})
-    assert sorted(warning.split()[0] for warning in loaded.warnings) == ["--up-limit", "base.cleanRatio", "plugins"]
+    loaded = read(tmp_path, "base: {peerUpLimit: 5, gcMetaInterval: 2m}\nplugins: {}\n", flags={"up-limit": "7"})
+    assert sorted(warning.split()[0] for warning in loaded.warnings) == ["--up-limit", "base.gcMetaInterval", "plugins"]
+
+
+def test_what_the_seed_may_keep_has_1xs_keys(tmp_path: Path) -> None:
+    text = "base: {youngGCThreshold: 10GB, fullGCThreshold: 1GB, IntervalThreshold: 1h, cleanRatio: 3, gcInitialDelay: 1s"
+    found = read(tmp_path, text + ", gcDiskInterval: 2s, cacheQuota: 20GB, preheatQuota: 70}")
+    assert found.warnings == ()
+    assert found.config.cache == CacheConfig(
+        quota=20 << 30,
+        kept_percent=70,
+        young_free=10 << 30,
+        full_free=1 << 30,
+        unused_s=3600.0,
+        clean_tenths=3,
+        tidy_after_s=1.0,
+        tidy_every_s=2.0,
+    )
 
 
 def test_the_log_is_rotated_as_the_file_says(tmp_path: Path) -> None:
@@ -97,6 +113,9 @@ def test_the_default_document_is_the_default(tmp_path: Path) -> None:
         ("base: {logConfig: {maxSize: 0}}", ["maxSize"]),
         ("base: {maxBandwidth: 10M, systemReservedBandwidth: 20M}", ["maxBandwidth", "leaves nothing"]),
         ("base: [1]", ["base", "map"]),
+        ("base: {cleanRatio: 0}", ["cleanRatio", "1 to 10"]),
+        ("base: {preheatQuota: 101}", ["preheatQuota", "0 to 100"]),
+        ("base: {cacheQuota: 20mb}", ["base.cacheQuota", "20mb"]),
         ("plugins: [1]", ["plugins", "map"]),
     ],
 )

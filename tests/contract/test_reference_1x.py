@@ -134,7 +134,7 @@ def test_every_key_of_1x_is_known(kind: type, keys: tuple[str, ...]) -> None:
 
 def test_every_key_of_dfget_yml_is_known() -> None:
     keys = {schema.key_of(field) for field in dataclasses.fields(worker_peer.properties.PropertiesFile)}
-    assert keys == {*reference.DFGET_KEYS, "linkRate"}, "1.x's, and ours"
+    assert keys == {*reference.DFGET_KEYS, "linkRate", "cacheQuota"}, "1.x's, and ours"
 
 
 def test_codes_and_reasons_are_1xs() -> None:

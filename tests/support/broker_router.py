@@ -1,8 +1,8 @@
 """A router on loopback with a scheduler that remembers what happened to it, and dealers that speak to it."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from random import Random
 
 import zmq
@@ -37,6 +37,15 @@ class RememberingScheduler(Scheduler):
     def next_deadline(self) -> float | None:
         """The test's, or its own."""
         return super().next_deadline() if self.deadline is None else self.deadline
+
+    async def happened_with(self, condition: Callable[[], bool]) -> None:
+        """Return when a condition holds, looked at after every event. Fails when it never does."""
+        async with asyncio.timeout(15):
+            while not condition():
+                self._changed.clear()
+                with suppress(TimeoutError):
+                    # What follows from an event may follow a moment later.
+                    await asyncio.wait_for(self._changed.wait(), 0.05)
 
     async def happened(self, kind: type[Event], times: int = 1) -> None:
         """Return when events of this kind have happened so often. Fails when they do not."""

@@ -139,6 +139,11 @@ class World:
         seed.read.pop(task, None)
         self.says(seed.name, SeedFailed(task=task, code=ErrorCode.SOURCE_NOT_FOUND, status=404, message="no such file"))
 
+    def seed_evicts(self, seed: SeedHost, task: str) -> None:
+        """A seed gives a content up for want of room. What it was asked for meanwhile it reads from the beginning."""
+        seed.read.pop(task, None)
+        self.says(seed.name, Leave(task=task, reason=LeaveReason.EVICTED))
+
     def is_dropped(self, task: str) -> None:
         """An operator drops a task."""
         self.happens(TaskDropped(task=task))

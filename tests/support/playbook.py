@@ -83,7 +83,7 @@ class Playbook:
 
     def _compare(self, step: _Step, effects: list[Effect]) -> None:
         story = "\n".join(self._story)
-        said = [effect for effect in effects if not isinstance(effect, Note)]
+        said = [effect for effect in effects if isinstance(effect, Tell | Forget)]
         assert said == step.said, f"{story}\nbut it was to be\n" + "\n".join(f"    {effect}" for effect in step.said)
         notes = [effect for effect in effects if isinstance(effect, Note)]
         for noticed in step.noticed:

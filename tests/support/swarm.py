@@ -27,6 +27,11 @@ class LoopbackSwarm:
     peers: list[PeerHost]
     directory: Path
 
+    @property
+    def supernode_home(self) -> Path:
+        """Its folder."""
+        return self.directory / "supernode"
+
 
 @contextmanager
 def short_directory() -> Iterator[Path]:
@@ -41,11 +46,18 @@ def short_directory() -> Iterator[Path]:
 @contextmanager
 def loopback_swarm(peers: int, *peer_options: str) -> Iterator[LoopbackSwarm]:
     """A supernode and `peers` running peers. Fails where something is left running at the end."""
+    with running_swarm(peers, peers=peer_options) as swarm:
+        yield swarm
+
+
+@contextmanager
+def running_swarm(count: int, *, supernode: tuple[str, ...] = (), peers: tuple[str, ...] = ()) -> Iterator[LoopbackSwarm]:
+    """The same, with flags for the supernode and for the `count` peers."""
     with short_directory() as directory, running_processes(directory) as processes:
         parts = Swarm(processes, directory)
-        supernode = parts.start_supernode()
-        hosts = parts.start_peers(peers, supernode, *peer_options)
-        yield LoopbackSwarm(processes=processes, parts=parts, supernode=supernode, peers=hosts, directory=directory)
+        started = parts.start_supernode(*supernode)
+        hosts = parts.start_peers(count, started, *peers)
+        yield LoopbackSwarm(processes=processes, parts=parts, supernode=started, peers=hosts, directory=directory)
 
 
 def piece_lines(log: Path) -> list[dict[str, Any]]:

@@ -262,6 +262,7 @@ GOLDEN: dict[str, tuple[Message, bytes | None]] = {
     "blocks": (Blocks(task=_TASK, piece=3, first=0, count=2), b"golden payload" * 20),
     "blocks-empty": (Blocks(task=_TASK, piece=0, first=0, count=1), b""),
     "get-blocks-slow-way": (GetBlocks(task=_TASK, piece=3, first=0, count=2, lz4=True), None),
+    "get-blocks-background": (GetBlocks(task=_TASK, piece=3, first=0, count=2, background=True), None),
     "blocks-packed": (Blocks(task=_TASK, piece=3, first=0, count=2, inflated=262_144), b"golden payload" * 20),
     "no-blocks": (NoBlocks(task=_TASK, piece=3, code=ErrorCode.BLOCKS_MISSING), None),
     "have": (Have(task=_TASK, peer="10.0.0.2-42-1600000000.123", pieces=(0, 5, 1_048_575)), None),

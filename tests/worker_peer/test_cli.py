@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from broker.config import CacheConfig
 from wire.ids import ByteRange
 from wire.messages import Role
 from worker_peer import cli, oneshot, serve
+from worker_peer.cache_keeper import DEFAULT_FULL_FREE, DEFAULT_YOUNG_FREE
 from worker_peer.config import PeerConfig
+from worker_peer.core.eviction import Rules
 from worker_peer.host import command_line
 from worker_peer.host.values import Node
 from worker_peer.oneshot_options import OneshotOptions
@@ -107,6 +110,7 @@ def test_defaults(asked: list[OneshotOptions], monkeypatch: pytest.MonkeyPatch, 
         port=0,
         expire_s=180.0,
         alive_s=300.0,
+        cache_quota=0,
         report=None,
     )
 
@@ -118,7 +122,7 @@ def test_every_flag_is_understood(asked: list[OneshotOptions], tmp_path: Path) -
     line += [f"--cacerts={tmp_path}/one.pem,{tmp_path}/two.pem", "--cacerts", f"{tmp_path}/three.pem", "-p", "source"]
     line += ["--callsystem", "mine", "--notbs", "--insecure=true", "-b", "--console=false", "--verbose", "--home=~/h"]
     line += ["--ip=10.0.0.1", "--port=15000", "--expiretime=1h", "--alivetime=0s", "--report=/r.json", "--filter=&a&&b&"]
-    line += ["--node", "[::1]:9002", "--header", "X: a:b ", "--digest", "sha256:" + "0" * 64]
+    line += ["--node", "[::1]:9002", "--header", "X: a:b ", "--digest", "sha256:" + "0" * 64, "--cache-quota", "20GB"]
     found = options(asked, *line)
     assert (found.rate, found.timeout_s, found.md5, found.identifier) == (1 << 20, 90.0, "ab" * 16, "me")
     assert found.certificates == (b"one.pem", b"two.pem", b"three.pem")
@@ -126,6 +130,7 @@ def test_every_flag_is_understood(asked: list[OneshotOptions], tmp_path: Path) -
     assert (found.bar, found.verbose) == (True, True)
     assert found.home == Path("~/h").expanduser()
     assert (found.ip, found.port, found.expire_s, found.alive_s) == ("10.0.0.1", 15000, 3600.0, 0.0)
+    assert found.cache_quota == 20 << 30
     assert (found.report, found.filters, found.supernodes) == (Path("/r.json"), ("a", "b"), ("[::1]:9002",))
     assert found.headers == (("X", "a:b"),)
     assert (found.caller, found.digest) == ("mine", "sha256:" + "0" * 64)
@@ -272,7 +277,7 @@ def test_the_arguments_of_the_process_are_taken(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_server_is_configured(served: list[tuple[PeerConfig, bool, bool]], properties: Callable[[Properties], None]) -> None:
-    properties(Properties(total_limit=9, link_rate="auto", min_rate=77))
+    properties(Properties(total_limit=9, link_rate="auto", min_rate=77, cache_quota=5))
     line = ["server", "--home", "/h", "--node", "a:1", "--ip", "10.0.0.1", "--port", "15001", "--uploadlimit", "1K"]
     line += [
         "--location",
@@ -287,6 +292,7 @@ def test_a_server_is_configured(served: list[tuple[PeerConfig, bool, bool]], pro
         "/d",
         "--meta",
         "/m",
+        "--preheat-quota=30",
     ]
     assert cli.main(line) == 0
     config, verbose, as_json = served[0]
@@ -305,6 +311,8 @@ def test_a_server_is_configured(served: list[tuple[PeerConfig, bool, bool]], pro
         "control_socket": True,
         "alive_s": 120.0,
         "expire_s": 60.0,
+        "cache_quota": 5,
+        "kept_percent": 30,
     }
     assert {name: getattr(config, name) for name in wanted} == wanted
 
@@ -333,3 +341,23 @@ def test_a_seed_has_no_control_socket_and_reads_no_file(
     config, verbose, as_json = served[0]
     assert (config.role, config.control_socket, config.source_rate, config.total_rate) == (Role.SEED, False, 3072, 0)
     assert (verbose, as_json) == (False, False)
+
+
+def test_a_seed_keeps_what_its_supernode_says(served: list[tuple[PeerConfig, bool, bool]]) -> None:
+    told = CacheConfig(
+        quota=7 << 30,
+        kept_percent=20,
+        young_free=11,
+        full_free=12,
+        unused_s=0.5,
+        clean_tenths=4,
+        tidy_after_s=3.25,
+        tidy_every_s=1.5,
+    )
+    assert cli.main(["server", "--seed", *told.flags(), "--expiretime", "0s"]) == 0
+    config = served[0][0]
+    assert (config.tidy_after_s, config.tidy_every_s) == (3.25, 1.5)
+    wanted = Rules(quota=7 << 30, kept_percent=20, young_free=11, full_free=12, unused_s=0.5, clean_tenths=4)
+    assert config.rules == wanted
+    assert cli.main(["server", "--seed", *CacheConfig().flags()]) == 0
+    assert served[1][0].rules == Rules(expire_s=180.0, young_free=DEFAULT_YOUNG_FREE, full_free=DEFAULT_FULL_FREE)

@@ -127,11 +127,11 @@ async def test_downloads_move_to_the_next_supernode(nodes: Nodes, tmp_path: Path
 async def test_a_content_that_nobody_uses_is_deleted_and_one_in_use_is_not(lab: Lab) -> None:
     content = url_content()
     reader = await lab.complete(content, REQUEST, lab.parent(content, *range(6)))
-    assert await lab.peer.downloads.expire(-1.0) == []
+    assert await lab.peer.purge() == []
     assert lab.peer.store.tasks() == [content.task]
     await reader.close()
-    assert await lab.peer.downloads.expire(60.0) == []
-    assert await lab.peer.downloads.expire(-1.0) == [content.task]
+    assert await lab.peer.keeper.expire(60.0) == []
+    assert await lab.peer.purge() == [content.task]
     leave = await lab.hears(Leave)
     assert leave.reason is LeaveReason.EVICTED
     assert lab.peer.store.tasks() == []

@@ -13,8 +13,7 @@ from tests.worker_peer.parts import Nodes, Sample, sample, until
 from tests.worker_peer.whole_peer import REQUEST, Lab, begin, by_origin, open_lab, read_all, request_for, url_content
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
-from wire.messages import Hello, Leave, LeaveReason, NotKnown, PieceFailure, Register, Report
-from worker_peer import downloads
+from wire.messages import Hello, Leave, LeaveReason, NotKnown, Register
 from worker_peer.api import DownloadFailed, DownloadRequest
 from worker_peer.content import ContentReader
 from worker_peer.host.store import Store
@@ -132,39 +131,23 @@ async def test_a_source_that_changed_between_two_supernodes_is_an_error_not_a_mi
 # -- what is left of earlier runs, and what is remembered -------------------------------------------------------------------
 
 
-async def test_what_earlier_runs_left_goes_when_it_is_old_and_nobody_wants_it(lab: Lab) -> None:
+async def test_what_earlier_runs_left_goes_when_it_is_old_and_nobody_wants_it(nodes: Nodes, tmp_path: Path) -> None:
     wanted, old, young = url_content(), sample(4096), sample(4096)
     old.task, young.task = "8" * 64, "9" * 64
-    reader = await lab.complete(wanted, REQUEST, lab.parent(wanted, *range(6)))
     for each in (old, young):
-        each.file(lab.peer.store).close()
-    for task in (wanted.task, old.task):
-        for path in (lab.peer.config.home / "data" / task[:3] / task).iterdir():
-            os.utime(path, (1e9, 1e9))
-    assert await lab.peer.downloads.expire(3600.0) == [old.task]
-    assert lab.peer.store.tasks() == sorted([wanted.task, young.task])
-    assert await read_all(reader) == wanted.data
-    await reader.close()
-    # A process that ends takes away what it has itself, not what may be another's.
-    await lab.peer.purge()
-    assert lab.peer.store.tasks() == [young.task]
-
-
-async def test_strikes_are_counted_for_so_many_parents(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "_STRIKES_KEPT", 1)
-    content = url_content()
-    lie = Sample(layout=content.layout, data=bytes(len(content.data)), task=content.task)
-    opening = await begin(lab)
-    lab.tell(content)
-    reader = await opening
-    for name, kept in (("a", {"a": 1}), ("b", {"a": 1, "b": 1}), ("c", {"c": 1}), ("c", {"c": 2})):
-        parent = next((node for node in lab.nodes._nodes if node.name == name), None) or lab.parent(lie, 0, name=name)
-        number = lab.lease(content, parent, 0)
-        report = await lab.hears(Report)
-        assert report.failed == ((number, 0, PieceFailure.DIGEST),)
-        assert lab.peer.downloads._strikes == kept
-    await reader.close()
-    await lab.hears(Leave)
+        each.file(Store(tmp_path / "home" / "data")).close()
+    for path in (tmp_path / "home" / "data" / old.task[:3] / old.task).iterdir():
+        os.utime(path, (1e9, 1e9))
+    async with open_lab(nodes, tmp_path, expire_s=3600.0, tidy_after_s=1e6) as lab:
+        await lab.hears(Hello)
+        reader = await lab.complete(wanted, REQUEST, lab.parent(wanted, *range(6)))
+        assert await lab.peer.keeper.tidy() == [old.task]
+        assert lab.peer.store.tasks() == sorted([wanted.task, young.task])
+        assert await read_all(reader) == wanted.data
+        await reader.close()
+        # A process that ends takes away what it has itself, not what may be another's.
+        await lab.peer.purge()
+        assert lab.peer.store.tasks() == [young.task]
 
 
 async def test_a_peer_says_hello_under_another_run(lab: Lab) -> None:

@@ -93,6 +93,7 @@ class Bench:
             "port": 0,
             "expire_s": 180.0,
             "alive_s": 300.0,
+            "cache_quota": 0,
             "report": self.folder / "report",
         }
         return OneshotOptions(**(fixed | more))

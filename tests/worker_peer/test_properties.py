@@ -79,7 +79,7 @@ def test_an_ini_without_nodes_sets_nothing(tmp_path: Path, text: str) -> None:
         ("dfget.yml", "nodes: [a", "is no YAML"),
         ("dfget.yml", "- a\n- b", "must be a map of keys"),
         ("dfget.yml", "locallimit: 5M", "unknown key 'locallimit': did you mean 'localLimit'?"),
-        ("dfget.yml", "colour: red", "unknown key 'colour': known keys: clientQueueSize, linkRate"),
+        ("dfget.yml", "colour: red", "unknown key 'colour': known keys: cacheQuota, clientQueueSize, linkRate"),
         ("dfget.yml", "nodes: {a: 1}", "nodes: must be a list"),
         ("dfget.yml", "logConfig: {maxsize: 1}", "unknown key 'logConfig.maxsize': did you mean 'maxSize'?"),
         ("dfget.yml", "logConfig: {maxSize: 0}", "maxSize must be 1"),

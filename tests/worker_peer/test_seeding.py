@@ -14,9 +14,12 @@ from tests.worker_peer.parts import FakeClock, Node, Nodes, Sample, bytes_of, sa
 from wire.errors import ErrorCode
 from wire.messages import MAX_PIECES_PER_MESSAGE, MAX_SMALL_CONTENT_BYTES, Drop, Fetch, Message, NotKnown, Seeded, SeedFailed
 from wire.pieces import MIB, PieceLayout, layout_for
+from worker_peer.cache_keeper import CacheKeeper
+from worker_peer.core.eviction import Rules
 from worker_peer.core.fetching import Done, Lost
 from worker_peer.exchange import StoreBroke
 from worker_peer.host.background import Background
+from worker_peer.host.clock import SystemClock
 from worker_peer.host.source import SourceReader
 from worker_peer.host.store import Store
 from worker_peer.seeding import Seeding
@@ -83,15 +86,26 @@ class Seed:
         self.seeding.message(self.words, message)  # type: ignore[arg-type]
 
 
-def seeding_of(node: Node, folder: Path, reader: SourceReader, background: Background, executor: ThreadPoolExecutor) -> Seeding:
-    return Seeding(
-        store=Store(folder / "data"),
+def seeding_of(
+    node: Node,
+    folder: Path,
+    reader: SourceReader,
+    background: Background,
+    executor: ThreadPoolExecutor,
+    rules: Rules | None = None,
+) -> Seeding:
+    clock = SystemClock()
+    keeper = CacheKeeper(Store(folder / "data"), rules=rules or Rules(), clock=clock, executor=executor)
+    keeper.holder = seeding = Seeding(
+        keeper=keeper,
         spool=folder / "spool",
         source=reader,
         exchange=node.exchange,
+        clock=clock,
         background=background,
         executor=executor,
     )
+    return seeding
 
 
 @pytest.fixture
@@ -104,15 +118,8 @@ async def seed(nodes: Nodes, tmp_path: Path) -> AsyncIterator[Seed]:
             reader = SourceReader(clock=FakeClock(), user_agent="test")
             node = nodes.node("cdnnode:127.0.0.1")
             seeding = seeding_of(node, tmp_path, reader, background, executor)
-            yield Seed(
-                node=node,
-                server=server,
-                seeding=seeding,
-                words=Words(),
-                folder=tmp_path,
-                background=background,
-                executor=executor,
-            )
+            more = {"background": background, "executor": executor}
+            yield Seed(node=node, server=server, seeding=seeding, words=Words(), folder=tmp_path, **more)  # type: ignore[arg-type]
             await background.close()
             await reader.close()
 

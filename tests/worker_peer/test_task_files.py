@@ -1,7 +1,6 @@
 """The store from the loop: never two things at once for one task, as many as there are threads for several."""
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -197,16 +196,3 @@ async def test_who_gives_up_while_waiting_takes_nobodys_turn(
     assert await waiting[1] is None
     await removing
     assert files._turns == {}
-
-
-async def test_what_earlier_runs_left_is_told_by_its_age(files: TaskFiles, store: Store, tmp_path: Path) -> None:
-    tasks = {name: name * 64 for name in "abcd"}
-    for name, written_at in (("a", 1000), ("b", 1900), ("c", 1000), ("d", 1900)):
-        left(store, tasks[name])
-        for path in (tmp_path / "store" / tasks[name][:3] / tasks[name]).iterdir():
-            os.utime(path, (written_at, written_at))
-    (tmp_path / "store" / "ddd" / tasks["d"] / "journal").unlink()  # killed while it was made
-    assert await files.left_behind(500.0, 2000.0, {tasks["c"]}) == [tasks["a"], tasks["d"]]
-    assert await files.left_behind(50.0, 2000.0, set()) == sorted(tasks.values())
-    assert await files.left_behind(5000.0, 2000.0, set(tasks.values())) == []
-    assert store.tasks() == sorted(tasks.values()), "they are told, not deleted"

@@ -15,6 +15,7 @@ from wire.credit import MAX_CREDIT_BYTES, Credit
 from wire.messages import Blocks, GetBlocks, PieceFailure
 from wire.pieces import DIGEST_BYTES, PieceLayout
 from worker_peer.core.path import Path
+from worker_peer.core.priority import Priority
 from worker_peer.core.turns import Turns
 
 #: How often a piece is asked of other peers before its loss is reported.
@@ -69,6 +70,7 @@ class _Held(Enum):
 
     BY_CREDIT = auto()
     BY_LIMIT = auto()
+    BY_OTHERS = auto()
 
 
 @dataclass(slots=True, eq=False)
@@ -129,6 +131,10 @@ class Fetching:
         self._askable: dict[str, _Parent] = {}
         #: Whose turn it is while a limit holds back.
         self.turns = Turns()
+        #: Which downloads nobody waits for: they make way.
+        self.priority = Priority()
+        # Parents of jobs that make way now.
+        self._yielded: dict[str, _Parent] = {}
         # Whether a limit held something back when it was last asked for more: only then the order matters.
         self._held_back = False
         #: Whether `leases` has changed since it was last called.
@@ -150,6 +156,7 @@ class Fetching:
         if not at.asked:
             at.heard_at = now
         self.turns.began(task)
+        self.priority.began(task)
         for piece, digests in wanted:
             known = self._jobs.get((task, piece))
             if known is not None and (known.parent, known.digests) == (parent, digests):
@@ -166,6 +173,12 @@ class Fetching:
         for job in [job for job in self._jobs.values() if job.task == task]:
             self._drop(job)
 
+    def classify(self, task: str, *, background: bool) -> None:
+        """Whether nobody waits for the task, so that it makes way for those that somebody waits for."""
+        self.priority.classify(task, background=background, wants=any(job.task == task for job in self._jobs.values()))
+        # Whoever made way may have to do so no longer.
+        self._askable, self._yielded = self._askable | self._yielded, {}
+
     def leases(self) -> set[int]:
         """Leases with pieces on their way."""
         self.leases_changed = False
@@ -178,9 +191,13 @@ class Fetching:
         out: list[Ask] = []
         self._asks_again_at = None
         askable, self._askable = self._askable, {}
+        if self._yielded and self.priority.is_open:
+            askable, self._yielded = askable | self._yielded, {}
         waiting = [(job, parent) for parent in askable.values() for job in parent.jobs if job.next_block < job.blocks]
         if self._held_back:
             waiting.sort(key=lambda each: self.turns.had(each[0].task))
+        if self.priority.has_background:
+            waiting.sort(key=lambda each: self.priority.is_background(each[0].task))
         full, limited = set(), set()
         for job, parent in waiting:
             if job.task in limited:
@@ -193,6 +210,8 @@ class Fetching:
                 case _Held.BY_LIMIT:
                     limited.add(job.task)
                     self._askable[parent.name] = parent
+                case _Held.BY_OTHERS:
+                    self._yielded[parent.name] = parent
                 case None:
                     pass
         self._held_back = bool(limited)
@@ -203,7 +222,11 @@ class Fetching:
         block = job.layout.block_length
         parent.credit.limit = parent.path.credit(_FIRST_BLOCKS * block)
         run = max(1, min(parent.path.run(block), self._largest(job.task)) // block)
+        if self.priority.has_live and self.priority.is_background(job.task):
+            run = 1
         while job.next_block < job.blocks:
+            if self.priority.must_wait(job.task):
+                return _Held.BY_OTHERS
             key = (job.task, job.piece, job.next_block)
             if key in parent.asked:
                 return None  # for a job that is no more: its answer must not be taken for this one's
@@ -217,6 +240,7 @@ class Fetching:
                 self._asks_again_at = again if self._asks_again_at is None else min(again, self._asks_again_at)
                 return _Held.BY_LIMIT
             self.turns.took(job.task, size)
+            self.priority.took(job.task, size)
             parent.credit.spend(size)
             if not parent.asked:
                 parent.heard_at = now
@@ -227,7 +251,12 @@ class Fetching:
             if job.first_asked_at is None:
                 job.first_asked_at = now
             request = GetBlocks(
-                task=job.task, piece=job.piece, first=job.next_block, count=count, lz4=0 < parent.path.rate < _COMPRESSED_BELOW
+                task=job.task,
+                piece=job.piece,
+                first=job.next_block,
+                count=count,
+                lz4=0 < parent.path.rate < _COMPRESSED_BELOW,
+                background=self.priority.is_background(job.task),
             )
             out.append(Ask(parent.name, request))
             job.next_block += count
@@ -287,6 +316,7 @@ class Fetching:
         """Nothing more comes from this parent."""
         at = self._parents.pop(parent, None)
         self._askable.pop(parent, None)
+        self._yielded.pop(parent, None)
         if at is None:
             return []
         return [fate for job in list(at.jobs) for fate in self._elsewhere(job, failure)]
@@ -324,6 +354,7 @@ class Fetching:
         """An idle parent's connection has been closed."""
         self._parents.pop(parent, None)
         self._askable.pop(parent, None)
+        self._yielded.pop(parent, None)
 
     @staticmethod
     def _stalls_at(parent: _Parent) -> float:
@@ -339,6 +370,7 @@ class Fetching:
     def _drop(self, job: Job) -> None:
         self._jobs.pop((job.task, job.piece), None)
         if not any(task == job.task for task, _ in self._jobs):
+            self.priority.ended(job.task)
             self.turns.ended(job.task)  # what it has had must not be where a later one begins
         self.leases_changed = True
         parent = self._parents.get(job.parent)
@@ -353,3 +385,4 @@ class Fetching:
         for parent in self._parents.values():
             assert parent.credit.in_flight == sum(size for _, size, _, _ in parent.asked.values())
             assert all(self._jobs.get((job.task, job.piece)) is job for job in parent.jobs)
+        self.priority.validate()

@@ -1,7 +1,9 @@
 """The parent's side of transfers: in which order children's requests are answered.
 
-Pure. Children take turns, request by request, so that none waits behind another's long list. A request for blocks that
-are still on their way to this peer is parked until they are here (cut-through); one for blocks that are not is refused.
+Pure. Children take turns, request by request, so that none waits behind another's long list. Requests that nobody waits for
+(preheating) have one block in five while there are others: few enough that a pull is not slowed by a hundred hosts that
+preheat, enough that none of these takes its parent for dead. A request for blocks that are still on their way to this peer
+is parked until they are here (cut-through); one for blocks that are not is refused.
 """
 
 from collections import OrderedDict, deque
@@ -18,6 +20,8 @@ MAX_REQUESTS_PER_CHILD: Final = 256
 MAX_CHILDREN: Final = 4096
 #: A request for blocks on their way here is refused after so long.
 PARKED_S: Final = 20.0
+#: Blocks that somebody waits for, for one that nobody does. A child bears with a parent that becomes eight times slower.
+LIVE_FOR_ONE: Final = 4
 
 
 class Presence(Enum):
@@ -56,13 +60,19 @@ class _Parked:
     waits: bool = True
 
 
+_Turns = OrderedDict[bytes, deque[GetBlocks]]
+
+
 class Serving:
     """Requests of all children. `presence` says whether a request's blocks are here."""
 
     def __init__(self, presence: Callable[[GetBlocks], Presence]) -> None:
         self._presence = presence
         # Children in the order of their turns; those with nothing to send now are in `_parked` only.
-        self._ready: OrderedDict[bytes, deque[GetBlocks]] = OrderedDict()
+        self._live: _Turns = OrderedDict()
+        self._background: _Turns = OrderedDict()
+        # Blocks that the background may have before the others go on.
+        self._allowed = 0.0
         # By (task, piece), because that is what comes; and all of them in the order in which they are given up.
         self._parked: dict[tuple[str, int], list[_Parked]] = {}
         self._given_up: deque[_Parked] = deque()
@@ -78,7 +88,7 @@ class Serving:
         presence = self._presence(request)
         match presence:
             case Presence.HERE:
-                self._ready.setdefault(child, deque()).append(request)
+                self._make_ready(child, request)
             case Presence.COMING:
                 parked = _Parked(now + PARKED_S, child, request)
                 self._parked.setdefault((request.task, request.piece), []).append(parked)
@@ -94,16 +104,28 @@ class Serving:
 
     def next(self) -> Send | None:
         """The request whose turn it is, or None. It counts as answered."""
-        if not self._ready:
+        turns = self._whose_turn()
+        if not turns:
             return None
-        child, requests = next(iter(self._ready.items()))
+        child, requests = next(iter(turns.items()))
         request = requests.popleft()
         if requests:
-            self._ready.move_to_end(child)
+            turns.move_to_end(child)
         else:
-            del self._ready[child]
+            del turns[child]
+        if not (self._live and self._background):
+            self._allowed = 0.0
+        else:
+            self._allowed += -request.count if turns is self._background else request.count / LIVE_FOR_ONE
         self._answered(child)
         return Send(child, request)
+
+    def _whose_turn(self) -> "_Turns":
+        return self._background if self._background and (self._allowed > 0 or not self._live) else self._live
+
+    def _make_ready(self, child: bytes, request: GetBlocks) -> None:
+        turns = self._background if request.background else self._live
+        turns.setdefault(child, deque()).append(request)
 
     def changed(self, task: str, piece: int) -> list[Refuse]:
         """Blocks of a piece have come, or will not come: parked requests for them are looked at again."""
@@ -117,7 +139,7 @@ class Serving:
                 continue
             parked.waits = False
             if presence is Presence.HERE:
-                self._ready.setdefault(parked.child, deque()).append(parked.request)
+                self._make_ready(parked.child, parked.request)
             else:
                 self._answered(parked.child)
                 refused.append(_refusal(parked.child, parked.request, ErrorCode.BLOCKS_MISSING))
@@ -148,7 +170,8 @@ class Serving:
 
     def gone(self, child: bytes) -> None:
         """The child cannot be reached any more."""
-        self._ready.pop(child, None)
+        self._live.pop(child, None)
+        self._background.pop(child, None)
         for parked in [each for each in self._given_up if each.waits and each.child == child]:
             self._unpark(parked)
         self._tidy()
@@ -177,7 +200,9 @@ class Serving:
 
     def validate(self) -> None:
         """Raise AssertionError where the counts contradict the queues."""
-        counted: dict[bytes, int] = {child: len(requests) for child, requests in self._ready.items()}
+        counted: dict[bytes, int] = {child: len(requests) for child, requests in self._live.items()}
+        for child, requests in self._background.items():
+            counted[child] = counted.get(child, 0) + len(requests)
         waiting = [parked for parked in self._given_up if parked.waits]
         for parked in waiting:
             counted[parked.child] = counted.get(parked.child, 0) + 1

@@ -8,7 +8,7 @@ in their order. The states and what leads from one to the next:
     REGISTERING     length known, file ready   → SWARMING
                     nobody answers, task dead  → FAILED
     SWARMING        all here, digest right     → COMPLETE
-                    supernode lost too long, or the task dead with pieces here → BACK_TO_SOURCE
+                    supernode lost too long, or the task dead with pieces here → BACK_TO_SOURCE, where somebody waits for it
                     all here, but pieces of more than one origin → BACK_TO_SOURCE, which then only digests the whole
                     another content            → FAILED
     BACK_TO_SOURCE  all here, digest right     → COMPLETE
@@ -39,6 +39,8 @@ from worker_peer.core.session_events import (
     LeaseGiven,
     PieceCame,
     PieceLost,
+    Purpose,
+    PurposeChanged,
     SourceEnded,
     StoreOpened,
     StorePrepared,
@@ -50,6 +52,7 @@ from worker_peer.core.session_events import (
 )
 
 #: For whoever asked.
+NOT_WHOLE = "what is stored of it is not whole, and nobody wants the rest"
 NO_SUPERNODE = "no supernode answers: check the address given as --node (supernodes: in dfdaemon.yml), and that it runs"
 
 
@@ -86,6 +89,7 @@ class Session:
         #: sha256 of the content by the seed, which has read all of it.
         self.verdict: str | None = None
         self.content_type = ""
+        self.purpose = Purpose.READ
         self._settings = settings
         #: What the store holds of this task, when that may be of an older content: a piece counts once a lease, or the
         #: whole content's digest, says that it is the same.
@@ -117,6 +121,9 @@ class Session:
         if isinstance(event, LeaseGiven | PieceCame | PieceLost):
             self._moved_at = now
         match event:
+            case PurposeChanged():
+                self.purpose = event.purpose
+                return []
             case StoreOpened():
                 return self._on_store_opened(event, now)
             case StorePrepared():
@@ -155,7 +162,8 @@ class Session:
         if self.state is SessionState.SWARMING and not self.promised:
             if self._supernode_up:
                 return max(self._asked_at, self._moved_at) + self._settings.ask_again_after_s
-            return self._down_since + self._settings.back_to_source_after_s
+            # Whoever has it only warmed waits for the supernode, which wants the source read once for all hosts.
+            return self._down_since + self._settings.back_to_source_after_s if self.purpose is Purpose.READ else None
         return None
 
     def validate(self) -> None:
@@ -184,6 +192,8 @@ class Session:
             if event.digest is not None and event.digest == self.wanted_digest and event.have.is_full:
                 self.state, self.verdict = SessionState.COMPLETE, event.digest
                 return [*self._register(), Finish(digest=event.digest)]
+        if self.purpose is Purpose.OFFER:
+            return self._fail(ErrorCode.CANCELLED, NOT_WHOLE)
         self.state = SessionState.REGISTERING
         return self._register()
 
@@ -291,7 +301,8 @@ class Session:
         if self.state is SessionState.COMPLETE:
             return []
         wrong = told.code in (ErrorCode.DIGEST_MISMATCH, ErrorCode.SOURCE_CHANGED)
-        if self.state is SessionState.SWARMING and not wrong and self.have is not None and len(self.have):
+        reads = self.purpose is Purpose.READ and self.have is not None and len(self.have) > 0
+        if self.state is SessionState.SWARMING and not wrong and reads:
             return self._back_to_source()
         if self.state is SessionState.BACK_TO_SOURCE and not wrong:
             return []

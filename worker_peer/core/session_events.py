@@ -1,11 +1,30 @@
 """What happens to one content's download: the events of core/session.py."""
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
 from wire.messages import Lease, Origin, PieceFailure, Task
 from wire.pieces import PieceLayout
+
+
+class Purpose(IntEnum):
+    """What a download is for; of several, the highest counts."""
+
+    #: Nobody wants it: what is here whole is offered to others, anything else is left.
+    OFFER = 0
+    #: It is to be here some time: through the swarm, never from the source, and out of everybody's way.
+    WARM = 1
+    #: Somebody waits for it.
+    READ = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PurposeChanged:
+    """Others want the content now, or no longer."""
+
+    purpose: Purpose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +115,8 @@ class Tick:
 
 
 Event = (
-    StoreOpened
+    PurposeChanged
+    | StoreOpened
     | StorePrepared
     | StoreRefused
     | SupernodeUp

@@ -34,7 +34,7 @@ from worker_peer.host.source_rules import (
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["SourceBody", "SourceError", "SourceReader", "SourceRequest", "SourceTimeouts"]
+__all__ = ["SourceBody", "SourceError", "SourceReader", "SourceRequest", "SourceTimeouts", "new_tls_context"]
 
 _CHUNK_BYTES: Final = 1 << 20
 _SMALLEST_CHUNK_BYTES: Final = 16 << 10
@@ -320,7 +320,7 @@ class SourceReader:
         context = self._tls.get(key)
         if context is None:
             # Reading the system's roots takes tens of milliseconds.
-            context = await asyncio.to_thread(_new_tls_context, *key)
+            context = await asyncio.to_thread(new_tls_context, *key)
             self._tls[key] = context
             if len(self._tls) > _MAX_TLS_CONTEXTS:
                 self._tls.popitem(last=False)
@@ -360,7 +360,8 @@ def _asks_for_encoding(headers: HeaderPairs) -> bool:
     return any(value not in ("", "identity") for value in asked)
 
 
-def _new_tls_context(insecure: bool, certificates: tuple[bytes, ...]) -> ssl.SSLContext:
+def new_tls_context(insecure: bool, certificates: tuple[bytes, ...]) -> ssl.SSLContext:
+    """How a source's certificate is verified. Blocks for tens of milliseconds. Raises SourceError for what is no PEM."""
     if not certificates or insecure:
         context = ssl.create_default_context()
     else:

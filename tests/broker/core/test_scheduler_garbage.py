@@ -184,6 +184,7 @@ def test_a_liar_that_claims_everything_is_found_out_by_its_children() -> None:
     for event in (
         seed_greeted(upload_rate=1000),
         greeted("liar"),
+        said("liar", register()),
         said("liar", register(have=frozenset({0}), pieces=1, serves_only=True)),
         said(SEED, seeded(0, of=1, digest=CONTENT_DIGEST)),
         greeted("a"),

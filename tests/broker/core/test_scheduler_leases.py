@@ -209,7 +209,7 @@ def test_pieces_of_another_cut_or_content_do_not_count() -> None:
 
 def test_a_peer_that_only_serves_is_given_nothing_and_may_change_its_mind() -> None:
     offer = register(have=frozenset({0}), pieces=2, serves_only=True)
-    made = after(seed_greeted(), greeted("a"), said("a", offer), said(SEED, seeded(0, 1, of=2)))
+    made = after(seed_greeted(), greeted("a"), said("a", register()), said("a", offer), said(SEED, seeded(0, 1, of=2)))
     assert until(made, 0.0, 1.0) == []
     effects = made.handle(said("a", register(have=frozenset({0}), pieces=2)), 1.0)
     leases = leases_in(effects)

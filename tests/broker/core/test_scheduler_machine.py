@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from broker.core.events import TaskReleased, TaskWanted
 from tests.support.broker_words import OTHER_TASK, TASK, greeted, hello, register, scheduler, seeded
 from tests.support.broker_world import Host, World
 from wire.errors import ErrorCode
@@ -124,9 +125,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         else:
             self.world.seed_reads(seed, task, count)
 
+    @precondition(lambda self: self.world.seeds)
+    @rule(data=st.data(), task=tasks)
+    def seed_evicts(self, data: Any, task: str) -> None:
+        seed = data.draw(st.sampled_from(list(self.world.seeds.values())))
+        # It may say so of what it never had, too.
+        self.world.seed_evicts(seed, task)
+
     @rule(task=tasks)
     def operator_drops(self, task: str) -> None:
         self.world.is_dropped(task)
+
+    @rule(task=tasks, is_wanted=st.booleans())
+    def preheat_wants_or_releases(self, task: str, is_wanted: bool) -> None:
+        self.world.happens(TaskWanted(spec=register(task)) if is_wanted else TaskReleased(task=task))
 
     @rule(message=nonsense)
     def liar_lies(self, message: Message) -> None:

@@ -1,6 +1,6 @@
 """Seeds: which one is asked, what happens while there is none, and when one dies and comes back."""
 
-from broker.core.effects import Forget, Notice, Tell
+from broker.core.effects import Effect, Forget, Notice, Tell
 from broker.core.events import PeerGone, Tick
 from broker.core.scheduler import Scheduler, SchedulerSettings
 from tests.support.broker_words import (
@@ -11,6 +11,7 @@ from tests.support.broker_words import (
     TASK,
     URL,
     done,
+    failed,
     greeted,
     leased,
     leases_in,
@@ -24,7 +25,7 @@ from tests.support.broker_words import (
 )
 from tests.support.playbook import At, Noticed, Playbook
 from wire.errors import ErrorCode
-from wire.messages import Alive, Fetch, Role, SeedFailed, Task, TaskState
+from wire.messages import Alive, Fetch, Leave, LeaveReason, Role, SeedFailed, Task, TaskState
 
 NO_SEED = Task(task=TASK, state=TaskState.DEAD, code=ErrorCode.NO_SEED, message="the supernode has no seed: look into its log")
 
@@ -206,4 +207,93 @@ def test_the_seeds_upload_limit_reaches_the_matcher_whenever_it_comes() -> None:
     made.handle(PeerGone(peer=SEED), 0.1)
     made.handle(seed_greeted(OTHER_SEED, upload_rate=1000), 0.2)
     assert [lease.parent for lease in leases_in(made.handle(said(OTHER_SEED, seeded(0, of=1)), 0.3))] == [OTHER_SEED]
+    made.validate()
+
+
+# -- a content that the seed has evicted ------------------------------------------------------------------------------------
+
+
+def cached(*peers: str, pieces: int = 1) -> Scheduler:
+    """A task that the seed has whole, and peers that have taken all of it."""
+    made = scheduler()
+    made.handle(seed_greeted(), 0.0)
+    for peer in peers or ("a",):
+        made.handle(greeted(peer), 0.0)
+        made.handle(said(peer, register()), 0.1)
+    made.handle(said(SEED, seeded(*range(pieces), of=pieces, digest=CONTENT_DIGEST)), 0.2)
+    for peer in peers:
+        made.handle(said(peer, done(0, *range(pieces))), 0.3)
+    return made
+
+
+EVICTED = Leave(task=TASK, reason=LeaveReason.EVICTED)
+
+
+def fetches(effects: list[Effect]) -> list[str]:
+    """Which seeds are asked."""
+    return [each.peer for each in effects if isinstance(each, Tell) and isinstance(each.message, Fetch)]
+
+
+def test_what_the_seed_has_evicted_is_not_read_again_before_somebody_wants_it() -> None:
+    made = cached("a")
+    assert made.handle(said(SEED, EVICTED), 1.0) == []
+    record = made.state.tasks[TASK]
+    assert (record.seed, record.evicted, record.state) == (None, True, TaskState.CACHED)
+    made.validate()
+    assert made.handle(said(SEED, EVICTED), 1.1) == [], "said again, it says nothing new"
+    # Neither a tick, nor a seed that comes back, nor one who has it all and says so again makes anybody read it.
+    everybody_is_alive(made, 2.0)
+    assert fetches(made.handle(Tick(), 2.1)) == []
+    assert fetches(made.handle(seed_greeted(), 3.0)) == []
+    assert fetches(made.handle(said("a", register(have=frozenset([0]), pieces=1)), 3.1)) == []
+    # A peer that has all of it gives it to the next one.
+    made.handle(greeted("b"), 4.0)
+    effects = made.handle(said("b", register()), 4.1)
+    assert fetches(effects) == []
+    assert [(lease.parent, lease.pieces) for lease in leases_in(effects, child="b")] == [("a", (0,))]
+    made.validate()
+
+
+def test_without_a_peer_that_has_it_whole_the_seed_is_asked_with_what_the_new_asker_may() -> None:
+    made = cached("a")
+    made.handle(said(SEED, EVICTED), 1.0)
+    made.handle(PeerGone(peer="a"), 1.1)
+    made.handle(greeted("b"), 2.0)
+    effects = made.handle(said("b", register(url=URL + "?new")), 2.1)
+    assert [each for each in effects if isinstance(each, Tell) and each.peer == SEED] == [
+        Tell(peer=SEED, message=Fetch(task=TASK, url=URL + "?new"))
+    ]
+    assert not made.state.tasks[TASK].evicted
+    # It has it again: from then on it is leased from.
+    effects = made.handle(said(SEED, seeded(0, of=1, digest=CONTENT_DIGEST)), 2.2)
+    assert [lease.parent for lease in leases_in(effects, child="b")] == [SEED]
+    made.validate()
+
+
+def test_when_the_last_one_that_has_it_leaves_the_seed_is_asked_for_those_that_lack_it() -> None:
+    made = cached("a", pieces=2)
+    made.handle(said(SEED, EVICTED), 1.0)
+    made.handle(greeted("b"), 2.0)
+    assert fetches(made.handle(said("b", register()), 2.1)) == []
+    assert fetches(made.handle(PeerGone(peer="a"), 2.2)) == [SEED]
+    made.validate()
+
+
+def test_a_peer_that_does_not_give_what_it_says_to_have_does_not_keep_the_seed_from_being_asked() -> None:
+    made = cached("a")
+    made.handle(said(SEED, EVICTED), 1.0)
+    made.handle(greeted("b"), 2.0)
+    (lease,) = leases_in(made.handle(said("b", register()), 2.1), child="b")
+    assert fetches(made.handle(said("b", failed(lease.lease, 0)), 2.2)) == [SEED]
+    made.validate()
+
+
+def test_a_seed_that_gives_up_what_somebody_waits_for_is_asked_at_once_and_its_leases_end() -> None:
+    made = scheduler()
+    made.handle(seed_greeted(), 0.0)
+    made.handle(greeted("a"), 0.0)
+    made.handle(said("a", register()), 0.1)
+    assert len(leases_in(made.handle(said(SEED, seeded(0, of=2)), 0.2), child="a")) == 1
+    assert fetches(made.handle(said(SEED, EVICTED), 0.3)) == [SEED]
+    assert [lease for lease in made.state.leases if lease.parent == SEED] == []
     made.validate()

@@ -263,7 +263,7 @@ def test_leaving_a_task_that_one_is_not_in_is_nothing() -> None:
     made = begun().check()
     leave = Leave(task=OTHER_TASK, reason=LeaveReason.EVICTED)
     assert made.handle(said("a", leave), 0.3) == []
-    assert made.handle(said(SEED, Leave(task=TASK, reason=LeaveReason.EVICTED)), 0.3) == []
+    assert made.handle(said(SEED, Leave(task=OTHER_TASK, reason=LeaveReason.EVICTED)), 0.3) == []
     assert set(made.state.tasks[TASK].members) == {"a"}
 
 

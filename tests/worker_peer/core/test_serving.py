@@ -1,5 +1,7 @@
 """Who is served next, who waits, and who hears no: the parent's side without a socket."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -41,6 +43,47 @@ def test_children_take_turns() -> None:
         serving.validate()
     assert order == [(b"one", 0), (b"two", 3), (b"three", 4), (b"one", 1), (b"three", 5), (b"one", 2)]
     assert len(serving) == 0
+
+
+def in_background(first: int) -> GetBlocks:
+    return GetBlocks(task=TASK, piece=0, first=first, count=1, background=True)
+
+
+def test_what_somebody_waits_for_comes_first_and_the_background_has_one_block_in_five() -> None:
+    serving = Serving(Disk(p0=Presence.HERE))
+    for first in range(20):
+        for child in (b"two", b"three", b"four"):
+            assert serving.asked(child, in_background(first), 0.0) is None
+    for first in range(12):
+        assert serving.asked(b"one", ask(0, first), 0.0) is None
+    order = []
+    while (send := serving.next()) is not None:
+        order.append(send.child)
+        serving.validate()
+    while_somebody_waits = order[: 1 + max(place for place, child in enumerate(order) if child == b"one")]
+    assert while_somebody_waits.count(b"one") == 12
+    assert len(while_somebody_waits) - 12 == 3, "one block in five"
+    assert len(order) == 72
+
+
+def test_the_background_saves_nothing_up_for_later() -> None:
+    serving = Serving(Disk(p0=Presence.HERE))
+    for first in range(40):
+        serving.asked(b"one", ask(0, first), 0.0)
+        serving.next()
+    serving.asked(b"two", in_background(0), 0.0)
+    serving.asked(b"one", ask(0), 0.0)
+    assert [serving.next(), serving.next()] == [Send(b"one", ask(0)), Send(b"two", in_background(0))]
+
+
+def test_a_child_that_is_gone_wants_nothing_of_either_kind() -> None:
+    serving = Serving(Disk(p0=Presence.HERE))
+    serving.asked(b"one", ask(0), 0.0)
+    serving.asked(b"one", in_background(1), 0.0)
+    serving.validate()
+    serving.gone(b"one")
+    serving.validate()
+    assert (serving.next(), len(serving)) == (None, 0)
 
 
 def test_what_is_not_here_is_refused_at_once_with_the_reason() -> None:
@@ -165,7 +208,7 @@ class ServingMachine(RuleBasedStateMachine):
         self.unanswered[child].add(first)
         if self.disk(ask(piece, first)) is Presence.HERE:
             self.were_here.add(first)
-        refused = self.serving.asked(child, ask(piece, first), self.now)
+        refused = self.serving.asked(child, replace(ask(piece, first), background=self.number % 2 == 1), self.now)
         if refused is not None:
             assert refused.answer.piece == piece
             self.unanswered[child].remove(first)

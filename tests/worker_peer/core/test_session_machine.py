@@ -15,6 +15,8 @@ from worker_peer.core.session_events import (
     LeaseGiven,
     PieceCame,
     PieceLost,
+    Purpose,
+    PurposeChanged,
     SourceEnded,
     StoreOpened,
     StorePrepared,
@@ -88,6 +90,8 @@ class SessionMachine(RuleBasedStateMachine):
             case ReadFromSource():
                 assert self.reading is None
                 assert effect.pieces == self.disk_counted().missing()
+                if self.session.purpose is not Purpose.READ:
+                    assert not len(effect.pieces), "nobody waits for it, and the source is read"
                 self.reading = effect.pieces.copy()
                 self.fetching.clear()
             case Finish() | Fail():
@@ -129,6 +133,10 @@ class SessionMachine(RuleBasedStateMachine):
     def store_breaks(self) -> None:
         self.preparing = None
         self.happens(StoreRefused(code=ErrorCode.STORE_FULL, message="full"))
+
+    @rule(purpose=st.sampled_from(Purpose))
+    def is_wanted_by_others(self, purpose: Purpose) -> None:
+        self.happens(PurposeChanged(purpose))
 
     # -- supernodes -----------------------------------------------------------------------------------------------------
 

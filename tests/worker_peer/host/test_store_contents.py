@@ -144,21 +144,6 @@ def test_tasks_lists_only_tasks(store: Store, tmp_path: Path) -> None:
     assert store.tasks() == sorted([TASK, other])
 
 
-def test_when_a_task_was_last_written_is_told(store: Store, tmp_path: Path) -> None:
-    file = filled(store)
-    file.close()
-    os.utime(file.path, (100, 100))
-    os.utime(file.path.with_name("journal"), (300, 300))
-    assert store.written_at(TASK) == 300.0
-    os.utime(file.path, (400, 400))
-    assert store.written_at(TASK) == 400.0
-    file.path.with_name("journal").unlink()
-    assert store.written_at(TASK) == 0.0, "half a content is older than any"
-    assert store.written_at("f" * 64) == 0.0
-    with pytest.raises(ValueError, match="no task id"):
-        store.written_at("../../etc")
-
-
 def test_free_bytes_is_the_file_systems(store: Store, tmp_path: Path) -> None:
     assert store.free_bytes() == pytest.approx(shutil.disk_usage(tmp_path).free, abs=1 << 30)
 

@@ -1,0 +1,73 @@
+"""What every handler of the supernode's HTTP stands on: its parts, the shape of errors, and where routes are.
+
+Driver, Tornado. Nothing secret is in any answer or log: no header, no query of a source's URL.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client import CollectorRegistry
+from tornado.web import HTTPError, RequestHandler
+
+from broker.router import Router
+
+if TYPE_CHECKING:
+    from broker.preheat.service import Preheat
+
+_log = logging.getLogger("http")
+
+#: Every route also exists below a version, as in 1.x.
+VERSIONED: Final = r"(?:/(?:api/)?v[\d.]+)?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiParts:
+    """What the handlers stand on."""
+
+    router: Router
+    registry: CollectorRegistry
+    version: str
+    run_id: str
+    #: The broker's endpoint as the asker reaches it, from the host name that it used.
+    broker_endpoint: Callable[[str], str]
+    began_at: float
+    now: Callable[[], float]
+    #: None: this supernode takes no jobs.
+    preheat: "Preheat | None" = None
+
+
+class ApiHandler(RequestHandler):
+    parts: ApiParts
+
+    def initialize(self, parts: ApiParts) -> None:
+        self.parts = parts
+
+    def set_default_headers(self) -> None:
+        self.set_header("Server", "damselfly")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """1.x's shape of an error."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        self.finish({"code": status_code, "message": error.words if isinstance(error, Told) else self._reason})
+
+    def log_exception(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Our own errors, without the request: its query and headers are nobody's business."""
+        if not isinstance(error, HTTPError):
+            _log.error("%s %s cannot be answered", self.request.method, self.request.path, exc_info=error)
+
+
+class Told(HTTPError):
+    """An error in words. They reach the body only: what the asker said is no part of a status line."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(status)
+        self.words = words
+
+
+class Unknown(Told):
+    """What was asked for is not here."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(404, words)

@@ -1,0 +1,1 @@
+"""Preheating: the jobs' driver, registries, the history on disk, and what Harbor speaks over HTTP."""

@@ -1,0 +1,302 @@
+"""`supernode preheat`: a job for a running supernode over HTTP, and how far it is. Flags in, lines and an exit code out.
+
+Passwords are never flags: they come from the environment or from a file.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from broker.core.image_name import manifest_url_of, parse_manifest_url
+from broker.core.manifests import parse_platform
+from worker_peer.host.command_line import CommandParser, parse_switch, typed, with_values
+from worker_peer.host.values import parse_nodes
+from worker_peer.progress_bar import ProgressBar
+
+PASSWORD: Final = "SUPERNODE_PREHEAT_PASSWORD"  # noqa: S105  a variable's name
+API_HEADER: Final = "SUPERNODE_API_HEADER"
+_COMMANDS: Final = ("ls", "show", "stop", "rm")
+_SWITCHES: Final = ("--wait", "--insecure", "--plain-http", "--json")
+#: What `--wait` ends with: 0 is proof.
+EXIT_CODES: Final = {"SUCCESS": 0, "FAILED": 1, "PARTIAL": 2, "STOPPED": 3}
+_POLL_S: Final = 0.5
+_PATIENCE_S: Final = 60.0
+_ANSWER_S: Final = 30.0
+_MOST_BYTES: Final = 64 << 20
+_SHOWN_ROWS: Final = 20
+_MIB: Final = 1 << 20
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class _Failed(Exception):
+    """What the user should read. `again`: the supernode may be back in a moment."""
+
+    def __init__(self, told: str, *, again: bool = False) -> None:
+        super().__init__(told)
+        self.again = again
+
+
+@dataclass(frozen=True, slots=True)
+class _Supernode:
+    """Where requests go, and with what."""
+
+    node: str
+    header: str
+
+    def ask(self, method: str, path: str, document: Any = None) -> Any:
+        """The answer. Raises _Failed."""
+        body = None if document is None else json.dumps(document).encode()
+        request = urllib.request.Request(f"http://{self.node}{path}", data=body, method=method)
+        request.add_header("Content-Type", "application/json")
+        name, mark, value = self.header.partition(":")
+        if mark:
+            request.add_header(name.strip(), value.strip())
+        try:
+            with _OPENER.open(request, timeout=_ANSWER_S) as answer:
+                return json.loads(answer.read(_MOST_BYTES))
+        except urllib.error.HTTPError as error:
+            text = error.read(65536)
+            error.close()
+            raise _Failed(_message_in(text) or f"the supernode answers {error.code}", again=error.code >= 502) from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            told = getattr(reason, "strerror", None) or reason
+            raise _Failed(
+                f"{self.node} gives no answer ({told}): name the supernode by --supernode host:port", again=True
+            ) from None
+
+
+def _message_in(text: bytes) -> str:
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `supernode preheat IMAGE|URL`."""
+    made = CommandParser(
+        prog="supernode preheat",
+        allow_abbrev=False,
+        description="Have an image or a file ready on the seed, or on hosts, and prove it.",
+        usage="supernode preheat IMAGE|URL [flags] | supernode preheat ls|show|stop|rm [JOB] [flags]",
+        epilog=f"Exit code with --wait: 0 proven, 1 failed, 2 some hosts lack something, 3 stopped. The registry's password: "
+        f"{PASSWORD} or --password-file. What the supernode's API wants: {API_HEADER}='Authorization: Bearer ...'.",
+    )
+    switch = typed(parse_switch, "switch")
+    add = made.add_argument
+    add("what", metavar="IMAGE|URL", help="as docker pull takes it, or a URL of a manifest or of a file; or ls, show, stop, rm")
+    add("job", nargs="?", metavar="JOB", help="number of the job to show, stop or rm")
+    add("--platform", action="append", default=[], help="of an image: linux/amd64; several allowed; all: every one")
+    add("--scope", default="seed", help="seed (default), all hosts, or hosts by name, address or id, commas between")
+    add("--wait", type=switch, default=False, metavar="BOOL", help="wait for the end, and show how far it is")
+    add("--keep", default="", help="keep it for at least so long: 7d, 12h; 0s: as any other content")
+    add("--timeout", default="", help="it has failed when it is not done within: 30m")
+    add("--header", action="append", default=[], metavar="NAME:VALUE", help="for the registry or source; several allowed")
+    add("--user", default="", help="name at the registry")
+    add("--password-file", type=Path, help="file with the password; -: standard input")
+    add("--filter", default="", help="query keys of a file's URL that do not count, & between them")
+    add("--identifier", default="", help="of a file: as dfget's --identifier")
+    add("--insecure", type=switch, default=False, metavar="BOOL", help="do not verify the registry's certificate")
+    add("--cacerts", type=Path, action="append", default=[], help="PEM file: the only CAs to verify the registry by")
+    add("--plain-http", type=switch, default=False, metavar="BOOL", help="an image's registry speaks http")
+    node = "host:port of the supernode (default 127.0.0.1:8002)"
+    add("--supernode", default="127.0.0.1:8002", type=typed(_node, "node"), help=node)
+    add("--json", type=switch, default=False, metavar="BOOL", help="print what the supernode answers")
+    return made
+
+
+def _node(text: str) -> str:
+    return parse_nodes(text)[0].endpoint
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`supernode preheat ...`. Returns the exit code."""
+    flags = parser().parse_args(with_values(list(arguments), _SWITCHES))
+    supernode = _Supernode(flags.supernode, os.environ.get(API_HEADER, ""))
+    try:
+        if flags.what in _COMMANDS:
+            return _command(flags, supernode)
+        if flags.job is not None:
+            raise _Failed(f"one image or URL at a time: {flags.job[:80]!r} is too much")
+        return _preheat(flags, supernode)
+    except _Failed as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("the job goes on: supernode preheat ls shows it, stop ends it", file=sys.stderr)
+        return 130
+
+
+# -- a job -----------------------------------------------------------------------------------------------------------------
+
+
+def _preheat(flags: argparse.Namespace, supernode: _Supernode) -> int:
+    job = supernode.ask("POST", "/jobs", _document(flags))
+    if flags.wait:
+        job = _wait(job, supernode)
+    if flags.json:
+        print(json.dumps(job))
+    else:
+        print(_line(job))
+    if not flags.wait:
+        return 0
+    if job["state"] != "SUCCESS" and not flags.json:
+        _print_rows([row for row in _rows(job["id"], supernode) if row["state"] != "DONE"], sys.stderr)
+    return EXIT_CODES.get(job["state"], 1)
+
+
+def _document(flags: argparse.Namespace) -> dict[str, Any]:
+    """The request. Raises _Failed."""
+    headers: dict[str, list[str]] = {}
+    for each in flags.header:
+        name, mark, value = each.partition(":")
+        if not mark or not name.strip():
+            raise _Failed("--header must be NAME:VALUE")
+        headers.setdefault(name.strip(), []).append(value.strip())
+    if flags.user:
+        import base64
+
+        pair = base64.b64encode(f"{flags.user}:{_password(flags)}".encode()).decode()
+        headers["Authorization"] = [f"Basic {pair}"]
+    try:
+        kind, url = _kind_and_url(flags.what, plain_http=flags.plain_http)
+        platforms = [str(parse_platform(each)) for text in flags.platform for each in text.split(",") if each != "all"]
+        certificates = [path.read_text(encoding="ascii") for path in flags.cacerts]
+    except ValueError as error:
+        raise _Failed(str(error)) from None
+    except OSError as error:
+        raise _Failed(f"--cacerts: {error.filename}: {error.strerror}") from None
+    document: dict[str, Any] = {"type": kind, "url": url, "headers": headers, "platforms": platforms, "insecure": flags.insecure}
+    document |= {"certificates": certificates, "filter": flags.filter, "identifier": flags.identifier}
+    document |= {"keep": flags.keep or None, "timeout": flags.timeout or None}
+    return document | ({"scope": flags.scope} if flags.scope in ("seed", "all") else {"hosts": flags.scope})
+
+
+def _kind_and_url(what: str, *, plain_http: bool) -> tuple[str, str]:
+    """Raises ValueError."""
+    if not what.lower().startswith(("http://", "https://")):
+        return "image", manifest_url_of(what, plain_http=plain_http)
+    try:
+        parse_manifest_url(what)
+    except ValueError:
+        return "file", what
+    return "image", what
+
+
+def _password(flags: argparse.Namespace) -> str:
+    if flags.password_file is None:
+        if PASSWORD not in os.environ:
+            raise _Failed(f"--user wants a password: set {PASSWORD}, or name a --password-file")
+        return os.environ[PASSWORD]
+    try:
+        if str(flags.password_file) == "-":
+            return sys.stdin.readline().rstrip("\r\n")
+        return str(flags.password_file.read_text(encoding="utf-8").splitlines()[0])
+    except (OSError, UnicodeDecodeError, IndexError):
+        raise _Failed(f"--password-file: {flags.password_file} cannot be read, or is empty") from None
+
+
+def _wait(job: dict[str, Any], supernode: _Supernode) -> dict[str, Any]:
+    """The job when it has ended. A supernode that restarts is waited for: its jobs go on."""
+    number = job["id"]
+    with ProgressBar(always=False) as bar:
+        while job["state"] not in EXIT_CODES:
+            bar.show(job["verified_bytes"], job["bytes"])
+            time.sleep(_POLL_S)
+            job = _patiently(lambda: supernode.ask("GET", f"/jobs/{number}?limit=1"))
+    return job
+
+
+def _patiently(ask: Callable[[], Any]) -> Any:
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except _Failed as error:
+            if not error.again or time.monotonic() > until:
+                raise
+        time.sleep(_POLL_S)
+
+
+# -- jobs that are there -----------------------------------------------------------------------------------------------------
+
+
+def _command(flags: argparse.Namespace, supernode: _Supernode) -> int:
+    if flags.what == "ls":
+        return _list(flags, supernode)
+    if not flags.job:
+        raise _Failed(f"supernode preheat {flags.what} JOB: name the job's number, as ls shows it")
+    path = f"/jobs/{quote(flags.job, safe='')}"
+    match flags.what:
+        case "show":
+            job = supernode.ask("GET", f"{path}?limit=1")
+            rows = _rows(job["id"], supernode)
+            if flags.json:
+                print(json.dumps({**job, "rows": rows, "next": None}))
+            else:
+                print(_line(job))
+                _print_rows(rows, sys.stdout, most=len(rows))
+        case "stop":
+            job = supernode.ask("POST", f"{path}/stop", {})
+            print(json.dumps(job) if flags.json else _line(job))
+        case _:
+            job = supernode.ask("DELETE", path)
+            print(
+                json.dumps(job) if flags.json else f"job {job['deleted']} is forgotten; what it fetched stays until it is evicted"
+            )
+    return 0
+
+
+def _list(flags: argparse.Namespace, supernode: _Supernode) -> int:
+    jobs: list[dict[str, Any]] = []
+    after = 0
+    while True:
+        told = supernode.ask("GET", f"/jobs?after={after}&limit=1000")
+        jobs += told["jobs"]
+        if told["next"] is None:
+            break
+        after = told["next"]
+    if flags.json:
+        print(json.dumps({"jobs": jobs, "next": None}))
+        return 0
+    for job in jobs:
+        print(_line(job))
+    return 0
+
+
+def _rows(number: int, supernode: _Supernode) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    after: int | None = 0
+    while after is not None:
+        told = supernode.ask("GET", f"/jobs/{number}?after={after}&limit=10000")
+        rows += told["rows"]
+        after = told["next"]
+    return rows
+
+
+def _line(job: dict[str, Any]) -> str:
+    where = "the seed" + (f" and {job['hosts']} hosts" if job["hosts"] else "")
+    size = f"{job['verified_bytes'] / _MIB:.1f} MiB" + (f" of {job['bytes'] / _MIB:.1f}" if job["bytes"] is not None else "")
+    told = f"job {job['id']} {job['state']} {job['url']}: {job['blobs']} blobs on {where}, {size} verified"
+    return f"{told}; {job['error']}" if job["error"] else told
+
+
+def _print_rows(rows: list[dict[str, Any]], stream: Any, most: int = _SHOWN_ROWS) -> None:
+    for row in rows[:most]:
+        size = row["bytes"] if row["bytes"] is not None else "?"
+        error = f"  {row['error']}" if row["error"] else ""
+        print(
+            f"  {row['state']:8} {row['name'] or row['host']}  {row['verified_bytes']}/{size}  {row['blob']}{error}", file=stream
+        )
+    if len(rows) > most:
+        print(f"  and {len(rows) - most} more: supernode preheat show", file=stream)

@@ -1,0 +1,111 @@
+"""Jobs on disk: in order, whole, private, and never in the way of a start."""
+
+import json
+import sqlite3
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from broker.core.preheat_records import Job, to_document
+from broker.preheat.history import History
+from tests.support.preheat_world import spec
+
+
+def job(number: int) -> Job:
+    return Job(number=number, spec=spec(f"key-{number}"), created_at=1.0)
+
+
+def save(history: History, made: Job) -> None:
+    history.save(made.number, to_document(made))
+
+
+def test_what_is_saved_is_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "meta" / "jobs.sqlite3"
+    history = History(path)
+    assert history.load() == ([], 0)
+    for number in (2, 1, 3):
+        save(history, job(number))
+    changed = job(2)
+    changed.error = "why"
+    save(history, changed)
+    history.erase(3)
+    history.close()
+    again = History(path)
+    assert again.load() == ([job(1), changed], 3), "a number is never given twice"
+    again.close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_it_is_on_disk_when_it_says_so(tmp_path: Path) -> None:
+    history = History(tmp_path / "jobs.sqlite3")
+    written = threading.Event()
+    save(history, job(1))
+    history.when_written(written.set)
+    assert written.wait(10)
+    # As another process would see it after a kill -9 of this one.
+    other = sqlite3.connect(tmp_path / "jobs.sqlite3")
+    assert other.execute("SELECT COUNT(*) FROM jobs").fetchone() == (1,)
+    other.close()
+    history.close()
+
+
+def test_one_that_cannot_be_read_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    path.write_bytes(b"this is no database, and it is long enough to be looked at" * 100)
+    history = History(path)
+    assert history.load() == ([], 0)
+    save(history, job(1))
+    history.close()
+    assert (tmp_path / "jobs.broken").read_bytes().startswith(b"this is no database")
+    assert "is set aside as jobs.broken" in caplog.text
+
+
+def test_another_release_s_schema_and_a_job_that_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    history = History(path)
+    save(history, job(1))
+    history.save(2, {"nothing": "of a job"})
+    history.close()
+    again = History(path)
+    jobs, last = again.load()
+    assert ([each.number for each in jobs], last) == ([1], 2)
+    assert "preheat job 2" in caplog.text
+    again.close()
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version=99")
+    newer.close()
+    newest = History(path)
+    assert newest.load() == ([], 0)
+    newest.close()
+
+
+def test_a_job_that_cannot_be_written_is_named_and_takes_no_other_with_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = History(tmp_path / "jobs.sqlite3")
+    held = threading.Event()
+    history.when_written(lambda: held.wait(10))
+    save(history, job(1))
+    history.save(2, {"not": {"json"}})
+    save(history, job(3))
+    written = threading.Event()
+    history.when_written(written.set)
+    held.set()
+    assert written.wait(10)
+    assert "cannot be written" in caplog.text
+    history.close()
+    again = History(tmp_path / "jobs.sqlite3")
+    assert [each.number for each in again.load()[0]] == [1, 3]
+    again.close()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "meta").write_text("in the way")
+    with pytest.raises(OSError, match="meta"):
+        History(tmp_path / "meta" / "jobs.sqlite3")
+
+
+def test_the_document_is_json(tmp_path: Path) -> None:
+    assert json.loads(json.dumps(to_document(job(1))))["number"] == 1

@@ -1,0 +1,189 @@
+"""Preheats from a real registry by a real supernode: what is asked of it, how often, as whom, and what is proven of it."""
+
+import base64
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scripts.demonstration.swarm import Supernode, Swarm
+from tests.support.access_log import read_accesses
+from tests.support.guarded_registry import Auth
+from tests.support.jobs_client import JobsClient
+from tests.support.loopback_registry import LoopbackRegistry, start_loopback_registry
+from tests.support.processes import Processes, running_processes
+from tests.support.swarm import short_directory, wait_until
+
+pytestmark = [pytest.mark.docker, pytest.mark.system, pytest.mark.timeout(180)]
+PLATFORMS = ["linux/amd64", "linux/arm64/v8", "linux/s390x"]
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """A supernode with its seed, and an open registry."""
+
+    processes: Processes
+    directory: Path
+    swarm: Swarm
+    supernode: Supernode
+    registry: LoopbackRegistry
+
+    @property
+    def jobs(self) -> JobsClient:
+        """Its job API."""
+        return JobsClient(node=self.supernode.node)
+
+    def url(self, name: str, tag: str) -> str:
+        """An image's manifest."""
+        return f"{self.registry.root}/v2/{name}/manifests/{tag}"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """For tests that hurt none of it."""
+    with short_directory() as directory, running_processes(directory) as processes:
+        swarm = Swarm(processes, directory)
+        registry = start_loopback_registry(processes, directory)
+        supernode = swarm.start_supernode()
+        yield Lab(processes=processes, directory=directory, swarm=swarm, supernode=supernode, registry=registry)
+
+
+def test_one_platform_of_three_is_asked_once_and_proven(lab: Lab) -> None:
+    image = lab.registry.pusher.multi("team/app", "1", PLATFORMS, [3 * MIB, 70_000])
+    url = lab.url("team/app", "1")
+    job = lab.jobs.ended(lab.jobs.begin(type="image", url=url, platforms=["linux/arm64"]))
+    assert job["state"] == "SUCCESS", job
+    chosen = image.blobs["linux/arm64/v8"]
+    rows = {row["digest"]: row for row in job["rows"]}
+    assert rows.keys() == {*chosen, image.digest, image.manifests["linux/arm64/v8"]}
+    for digest, size in chosen.items():
+        assert (rows[digest]["state"], rows[digest]["verified_bytes"], rows[digest]["bytes"]) == ("DONE", size, size)
+        assert len(lab.registry.gets(digest)) == 1
+    for digest in image.every_blob - chosen.keys():
+        assert lab.registry.gets(digest) == []
+    # Again, by another dialect: everything is here, and is proven without a byte of any blob.
+    status, told = lab.jobs.ask("POST", "/preheats", {"type": "image", "url": url})
+    assert status == 201
+    wait_until(lambda: lab.jobs.ask("GET", f"/preheats/{told['ID']}")[1]["status"] == "SUCCESS", "all platforms are here")
+    for digest in image.every_blob:
+        assert len(lab.registry.gets(digest)) == 1
+    status, told = lab.jobs.ask("POST", "/preheats", {"type": "image", "url": url})
+    assert status == 208, told
+    for digest in image.every_blob:
+        assert len(lab.registry.gets(digest)) == 1
+
+
+def test_images_that_share_a_layer_both_succeed_and_it_is_fetched_once(lab: Lab) -> None:
+    base = b"base" * 500_000
+    first = lab.registry.pusher.multi("team/one", "1", ["linux/amd64"], [MIB], shared=base)
+    second = lab.registry.pusher.multi("team/two", "1", ["linux/amd64"], [MIB], shared=base)
+    numbers = [lab.jobs.begin(type="image", url=lab.url(name, "1")) for name in ("team/one", "team/two")]
+    assert [lab.jobs.ended(number)["state"] for number in numbers] == ["SUCCESS", "SUCCESS"]
+    shared = first.every_blob & second.every_blob
+    assert shared
+    for digest in shared:
+        assert len(lab.registry.gets(digest)) == 1
+
+
+def test_an_image_that_is_not_there_fails_with_words(lab: Lab) -> None:
+    job = lab.jobs.ended(lab.jobs.begin(type="image", url=lab.url("team/nothing", "1")))
+    assert job["state"] == "FAILED"
+    assert "404" in job["error"]
+    lab.registry.pusher.multi("team/few", "1", ["linux/amd64"], [1000])
+    job = lab.jobs.ended(lab.jobs.begin(type="image", url=lab.url("team/few", "1"), platforms=["windows/amd64"]))
+    assert job["state"] == "FAILED"
+    assert "no platform windows/amd64; it has linux/amd64" in job["error"]
+
+
+@pytest.mark.parametrize("auth", [Auth.BASIC, Auth.TOKEN])
+def test_credentials_and_private_cas(lab: Lab, auth: Auth) -> None:
+    registry = start_loopback_registry(lab.processes, lab.directory, auth=auth, tls=True)
+    assert registry.certificate is not None
+    pem = registry.certificate.certificate.read_text()
+    name = f"team/of-{auth.value}"
+    image = registry.pusher.multi(name, "1", ["linux/amd64"], [MIB])
+    url = f"{registry.root}/v2/{name}/manifests/1"
+    basic = "Basic " + base64.b64encode(b"alice:secret").decode()
+
+    untrusted = lab.jobs.ended(lab.jobs.begin(type="image", url=url, headers={"Authorization": basic}))
+    assert untrusted["state"] == "FAILED"
+    assert "not trusted" in untrusted["error"]
+
+    strange = lab.jobs.ended(lab.jobs.begin(type="image", url=url, certificates=[pem]))
+    assert strange["state"] == "FAILED"
+    assert "401" in strange["error"]
+
+    number = lab.jobs.begin(type="image", url=url, certificates=[pem], headers={"Authorization": basic})
+    job = lab.jobs.ended(number)
+    assert job["state"] == "SUCCESS", job
+    for digest in image.every_blob:
+        (access,) = registry.gets(digest)
+        wanted = "Bearer " if auth is Auth.TOKEN else "Basic "
+        assert access.headers["authorization"].startswith(wanted)
+    # Nothing of it is on the supernode's disk or in what it tells.
+    told = str(lab.jobs.ask("GET", "/preheats")) + str(job) + str(lab.jobs.ask("GET", f"/oapi/v1/jobs/{number}"))
+    for secret in (basic, base64.b64encode(b"alice:secret").decode(), "secret"):
+        assert secret not in told
+    for file in (lab.directory / "supernode").rglob("*"):
+        if file.is_file() and "repo" not in file.parts[-3:]:
+            assert basic.encode() not in file.read_bytes(), file
+
+
+def test_a_job_is_stopped_and_one_that_runs_survives_kill_9(lab: Lab) -> None:
+    supernode = lab.swarm.start_supernode("--max-bandwidth", "4M", name="slow")
+    jobs = JobsClient(node=supernode.node)
+    image = lab.registry.pusher.multi("team/slow", "1", ["linux/amd64"], [8 * MIB, 8 * MIB])
+    number = jobs.begin(type="image", url=lab.url("team/slow", "1"))
+    wait_until(lambda: jobs.job(number)["verified_bytes"] > 100_000, "some of it has come")
+    status, told = jobs.ask("POST", f"/jobs/{number}/stop")
+    assert (status, told["state"]) == (200, "STOPPED")
+    number = jobs.begin(type="image", url=lab.url("team/slow", "1"))
+    wait_until(lambda: jobs.job(number)["verified_bytes"] > 1 * MIB, "some of it has come")
+    supernode.process.kill()
+    again = lab.swarm.start_supernode("--max-bandwidth", "100M", name="slow")
+    jobs = JobsClient(node=again.node)
+    job = jobs.ended(number)
+    assert job["state"] == "SUCCESS", job
+    assert {row["digest"] for row in job["rows"]} >= image.every_blob
+    # What was verified before the kill was not fetched again: each range that was asked for begins where the last ended.
+    fetched = sum(access.body_bytes for digest in image.every_blob for access in lab.registry.gets(digest))
+    assert fetched < 2 * sum(image.blobs["linux/amd64"].values()), fetched
+    assert job["id"] == number
+    assert jobs.ask("DELETE", f"/jobs/{number}")[0] == 200
+    assert jobs.ask("GET", f"/jobs/{number}")[0] == 404
+    assert again.process.stop() == 0
+
+
+def test_the_seed_is_killed_in_the_middle(lab: Lab) -> None:
+    supernode = lab.swarm.start_supernode("--max-bandwidth", "6M", name="dying")
+    jobs = JobsClient(node=supernode.node)
+    lab.registry.pusher.multi("team/dying", "1", ["linux/amd64"], [8 * MIB])
+    number = jobs.begin(type="image", url=lab.url("team/dying", "1"))
+    wait_until(lambda: jobs.job(number)["verified_bytes"] > 1 * MIB, "some of it has come")
+    (seed,) = psutil.Process(supernode.process.pid).children()
+    seed.send_signal(signal.SIGKILL)
+    job = jobs.ended(number)
+    assert job["state"] == "SUCCESS", job
+    assert all(row["state"] == "DONE" for row in job["rows"])
+    assert supernode.process.stop() == 0
+
+
+def test_a_notification_of_docker_registry_s_own_begins_a_job(lab: Lab) -> None:
+    image = lab.registry.pusher.multi("team/pushed", "1", ["linux/amd64"], [1000])
+    event = {"id": "1", "action": "push", "target": {"mediaType": "application/octet-stream", "digest": image.digest}}
+    manifest = {
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "digest": image.digest,
+        "url": lab.url("team/pushed", "1"),
+    }
+    status, told = lab.jobs.ask("POST", "/registry/notifications", {"events": [event, {**event, "target": manifest}]})
+    assert status == 200
+    (number,) = told["jobs"]
+    assert lab.jobs.ended(number)["state"] == "SUCCESS"
+    assert all(
+        image.digest in access.path for access in read_accesses(lab.registry.log) if "team/pushed/manifests/1" in access.path
+    )

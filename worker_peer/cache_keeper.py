@@ -1,0 +1,328 @@
+"""The store's life: room is made before a content is written, what nobody uses goes, what is kept stays.
+
+Driver, on the loop; its blocking work in worker threads. Who goes is decided in core/eviction.py; who is in use, the holder
+knows (downloads.py, seeding.py): it is asked again for each content just before that goes, and lets go of it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, TypeVar
+
+from worker_peer.core.eviction import Content, Rules, Shortage, Why, collected, may_go, room_for, room_to_keep, tidied
+from worker_peer.host.clock import Clock
+from worker_peer.host.store import Store, StoreFull
+from worker_peer.task_files import TaskFiles
+
+_log = logging.getLogger("cache")
+_Result = TypeVar("_Result")
+
+#: Served so recently is in use: more of it will be asked for.
+_RECENT_S: Final = 2.0
+#: How long a new content waits for those in use, when there is no room without them.
+_LOOKS: Final = 20
+_LOOK_AGAIN_S: Final = 0.25
+_GIVEN_BACK_S: Final = 0.02
+#: 1.x's thresholds are of its disks. Where nobody has chosen another, they are at most so much of a smaller disk.
+_LARGEST_YOUNG_SHARE: Final = 10
+_LARGEST_FULL_SHARE: Final = 50
+DEFAULT_YOUNG_FREE: Final = 100 << 30
+DEFAULT_FULL_FREE: Final = 5 << 30
+
+
+class KeepRefused(Exception):
+    """A content cannot be kept. The text says why, and what to do."""
+
+
+class Holder(Protocol):
+    """Who uses the contents."""
+
+    def last_uses(self) -> dict[str, float]:
+        """The tasks that it has open, and when each was last used, by the clock."""
+        ...
+
+    def is_busy(self, task: str) -> bool:
+        """Whether somebody reads it or waits for it, or it is being written."""
+        ...
+
+    def served_at(self, task: str) -> float:
+        """When it was last served, by the clock."""
+        ...
+
+    def let_go(self, task: str) -> None:
+        """Neither use nor offer it any more: it is about to be deleted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """How full a store is, bytes."""
+
+    used: int
+    quota: int
+    free: int
+    kept: int
+
+
+class CacheKeeper:
+    """Keeps one store within its rules."""
+
+    def __init__(self, store: Store, *, rules: Rules, clock: Clock, executor: Executor) -> None:
+        self.store: Final = store
+        self.rules = rules
+        self.files: Final = TaskFiles(store, executor, self.room)
+        #: Given by the composition root. Without one nothing is in use.
+        self.holder: Holder | None = None
+        #: Contents deleted so far, by why; and their bytes.
+        self.removed: Counter[Why] = Counter()
+        self.removed_bytes = 0
+        self._clock = clock
+        self._executor = executor
+        # One decision at a time: two would count on the same bytes.
+        self._deciding = asyncio.Lock()
+        #: Bytes of contents that have been given room and are not there yet.
+        self._promised = 0
+        self._held: Counter[str] = Counter()
+
+    # -- what is in use -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def holding(self, task: str) -> Iterator[None]:
+        """While it lasts, the content is in use."""
+        self._held[task] += 1
+        try:
+            yield
+        finally:
+            self._held[task] -= 1
+            if not self._held[task]:
+                del self._held[task]
+
+    def is_in_use(self, task: str) -> bool:
+        """Whether somebody reads, writes or serves it, or did a moment ago."""
+        return self._is_busy(task) or (self.holder is not None and self._clock.now() - self.holder.served_at(task) < _RECENT_S)
+
+    def _is_busy(self, task: str) -> bool:
+        return task in self._held or (self.holder is not None and self.holder.is_busy(task))
+
+    # -- room -----------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def room(self, task: str, size: int) -> AsyncIterator[None]:
+        """Room for a new content of so many bytes on the disk, which is to be there when the context ends.
+
+        Waits some seconds for contents in use, where only these are in its way. Raises StoreFull.
+        """
+        await self._make_room(task, size)
+        try:
+            yield
+        finally:
+            self._promised -= size
+
+    async def _make_room(self, task: str, size: int) -> None:
+        for look in range(_LOOKS):
+            async with self._deciding:
+                shortage = await self._try_to_make_room(task, size)
+                if shortage is None:
+                    self._promised += size
+                    return
+            if not shortage.passes or look + 1 == _LOOKS:
+                raise self._no_room(size, shortage)
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _try_to_make_room(self, task: str, size: int) -> Shortage | None:
+        while True:
+            free, rules = await self._disk()
+            free += self._size_of(task)
+            lacking = free < size + self._promised + rules.full_free
+            others = [each for each in await self._with_links(lacking) if each.task != task]
+            found = room_for(size, others, rules, self._clock.wall(), free=free, promised=self._promised)
+            if isinstance(found, Shortage):
+                return found
+            gone = [each for each in found if await self._remove(each, Why.ROOM)]
+            if lacking:
+                await self._until_free(free - self._size_of(task) + sum(each.gives for each in gone))
+            if len(gone) == len(found):
+                return None
+            # Somebody has taken one up meanwhile: others go in its place.
+
+    async def _until_free(self, wanted: int) -> None:
+        """Wait until the disk has given back what was deleted: its last user closes it in a moment."""
+        for _ in range(_LOOKS):
+            if (await self._disk())[0] >= wanted:
+                return
+            await asyncio.sleep(_GIVEN_BACK_S)
+
+    def _no_room(self, size: int, shortage: Shortage) -> StoreFull:
+        root = self.store.root
+        if shortage.quota_room is not None and shortage.quota_room < size:
+            quota = self.rules.quota
+            text = f"{root}: {size} bytes are needed, and of the cache quota of {quota} bytes {shortage.quota_room} can be had: "
+            text += (
+                "raise it (--cache-quota)"
+                if size > quota
+                else "the rest is in use or kept: try later, or raise it (--cache-quota)"
+            )
+            return StoreFull(root, size, shortage.quota_room, text)
+        return StoreFull(root, size, shortage.disk_room)
+
+    def _size_of(self, task: str) -> int:
+        stored = self.store.index.get(task)
+        return stored.size if stored is not None else 0
+
+    # -- from time to time ----------------------------------------------------------------------------------------------
+
+    async def tidy(self) -> list[str]:
+        """Delete what the rules want deleted, and note the last uses on the disk. The tasks that went."""
+        gone: list[str] = []
+        async with self._deciding:
+            free, rules = await self._disk()
+            contents = await self._with_links(free < max(rules.young_free, rules.full_free))
+            for content, why in tidied(contents, rules, self._clock.wall(), free=free, promised=self._promised):
+                if await self._remove(content, why):
+                    gone.append(content.task)
+        await self._blocking(self.store.index.write_uses)
+        return gone
+
+    async def expire(self, older_than_s: float) -> list[str]:
+        """Delete what nobody has used for longer than that. The tasks that went."""
+        gone: list[str] = []
+        async with self._deciding:
+            for content, why in tidied(self._contents(), Rules(expire_s=older_than_s), self._clock.wall(), free=0):
+                if await self._remove(content, why):
+                    gone.append(content.task)
+        return gone
+
+    async def purge(self) -> list[str]:
+        """Delete what this process has open and nobody reads: it ends, and would not serve it any more."""
+        gone: list[str] = []
+        opened = self.holder.last_uses() if self.holder is not None else {}
+        async with self._deciding:
+            for content in self._contents():
+                idle = replace(content, in_use=self._is_busy(content.task))
+                if (
+                    content.task in opened
+                    and may_go(idle, self._clock.wall())
+                    and await self._remove(idle, Why.EXPIRED, now=True)
+                ):
+                    gone.append(content.task)
+        return gone
+
+    async def collect(self, wanted: int) -> tuple[int, int]:
+        """Delete until so many bytes more are free, as far as nothing in use or kept has to go; 0: as the rules want it.
+
+        How many contents went, and their bytes.
+        """
+        before, before_bytes = self.removed.total(), self.removed_bytes
+        if wanted:
+            async with self._deciding:
+                for content in collected(await self._with_links(True), wanted, self._clock.wall()):
+                    await self._remove(content, Why.ASKED)
+        else:
+            await self.tidy()
+        return self.removed.total() - before, self.removed_bytes - before_bytes
+
+    async def drop(self, task: str) -> bool:
+        """Delete one content, kept or not, because somebody says so. False: it is in use, or not here."""
+        content = next((each for each in self._contents() if each.task == task), None)
+        async with self._deciding:
+            return content is not None and await self._remove(content, Why.ASKED, now=True)
+
+    # -- keeping --------------------------------------------------------------------------------------------------------
+
+    async def keep(self, task: str, keep_s: float) -> bool:
+        """Keep a content for so long from now on; 0: no longer. False: it is not here. Raises KeepRefused, OSError."""
+        async with self._deciding:
+            now = self._clock.wall()
+            if keep_s > 0:
+                room, size = room_to_keep(task, self._contents(), self.rules, now), self._size_of(task)
+                if room is not None and size > room:
+                    raise KeepRefused(
+                        f"task {task[:16]} takes {size} bytes, and {room} are left of what kept contents may take, "
+                        f"{self.rules.kept_percent} % of the cache quota: raise --preheat-quota or --cache-quota, or unpin others"
+                    )
+            return await self._blocking(self.store.keep, task, now + keep_s if keep_s > 0 else 0.0)
+
+    async def fill(self) -> Fill:
+        """How full the store is."""
+        free, _ = await self._disk()
+        now = self._clock.wall()
+        kept = sum(each.size for each in self.store.index.all() if each.kept_until > now)
+        return Fill(used=self.store.index.used, quota=self.rules.quota, free=free, kept=kept)
+
+    async def close(self) -> None:
+        """Note the last uses: the next run goes on from there."""
+        self._contents()
+        await self._blocking(self.store.index.write_uses)
+
+    # -- carried out ----------------------------------------------------------------------------------------------------
+
+    def _contents(self) -> list[Content]:
+        """All that is stored, as of now."""
+        now, wall = self._clock.now(), self._clock.wall()
+        if self.holder is not None:
+            for task, used_at in self.holder.last_uses().items():
+                self.store.index.used_now(task, wall - (now - used_at))
+        return [
+            Content(
+                task=each.task,
+                size=each.size,
+                used_at=each.used_at,
+                kept_until=each.kept_until,
+                in_use=self.is_in_use(each.task),
+            )
+            for each in self.store.index.all()
+        ]
+
+    async def _with_links(self, matters: bool) -> list[Content]:
+        """All that is stored, with what the disk would have of it: nothing, while a user's hard link holds it."""
+        contents = self._contents()
+        if not matters:
+            return contents
+
+        def look() -> list[Content]:
+            return [replace(each, frees=0) if self.store.is_linked(each.task) else each for each in contents]
+
+        return await self._blocking(look)
+
+    async def _remove(self, content: Content, why: Why, *, now: bool = False) -> bool:
+        """Delete one content. False: somebody has taken it up since it was chosen. `now`: served a moment ago or not."""
+
+        def let_go() -> bool:
+            if self._is_busy(content.task) if now else self.is_in_use(content.task):
+                return False
+            if self.holder is not None:
+                self.holder.let_go(content.task)
+            return True
+
+        if not await self.files.remove_if(content.task, let_go):
+            return False
+        self.removed[why] += 1
+        self.removed_bytes += content.size
+        _log.info("task %s deleted, %d bytes: %s", content.task[:16], content.size, why.value)
+        return True
+
+    async def _disk(self) -> tuple[int, Rules]:
+        """Bytes that are free, and the rules for a disk of this size."""
+
+        def look() -> tuple[int, int]:
+            with contextlib.suppress(OSError):
+                found = os.statvfs(self.store.root)
+                return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+            return 0, 0
+
+        free, total = await self._blocking(look)
+        young, full = self.rules.young_free, self.rules.full_free
+        if young == DEFAULT_YOUNG_FREE:
+            young = min(young, total // _LARGEST_YOUNG_SHARE)
+        if full == DEFAULT_FULL_FREE:
+            full = min(full, total // _LARGEST_FULL_SHARE)
+        return free, replace(self.rules, young_free=young, full_free=full)
+
+    async def _blocking(self, function: Callable[..., _Result], *args: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
