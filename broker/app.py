@@ -18,6 +18,7 @@ from broker.home import owned
 from broker.http_api import ApiParts, application
 from broker.metrics import registry_of
 from broker.preheat.history import History
+from broker.preheat.metrics import PreheatCollector
 from broker.preheat.registry_client import RegistryClient
 from broker.preheat.service import Preheat
 from broker.router import Router
@@ -69,9 +70,11 @@ class Supernode:
             self._context.destroy(linger=0)
             raise CannotStart(f"{error}: choose another --home-dir") from None
         self.seed = self._seed() if config.with_seed else None
+        registry = registry_of(self.router, self.seed, config.version)
+        registry.register(PreheatCollector(self.preheat.core))
         parts = ApiParts(
             router=self.router,
-            registry=registry_of(self.router, self.seed, config.version),
+            registry=registry,
             version=config.version,
             run_id=run_id,
             broker_endpoint=self._endpoint,
