@@ -245,7 +245,7 @@ class Scheduler:
         if task is None:
             self._effects.append(task_gone(spec.task, ErrorCode.INTERNAL, _TOO_MANY))
             return
-        task.is_wanted, task.spec = True, spec if task.evicted else task.spec
+        task.is_wanted, task.spec = True, spec if task.seed is None else task.spec
         if task.state is TaskState.DEAD:
             task.revive(spec)  # at once: whoever died of it before may have had other credentials
         if task.seed is None:

@@ -16,7 +16,7 @@ from scripts.demonstration.swarm import Supernode, Swarm, get_text, program
 from tests.support.access_log import read_accesses
 from tests.support.guarded_registry import Auth
 from tests.support.jobs_client import JobsClient
-from tests.support.loopback_registry import LoopbackRegistry, start_loopback_registry
+from tests.support.loopback_registry import LoopbackRegistry, free_port, start_loopback_registry
 from tests.support.multi_image import MultiImage
 from tests.support.processes import Processes, running_processes
 from tests.support.swarm import short_directory, wait_until
@@ -255,6 +255,32 @@ def test_a_host_that_is_killed_makes_it_partial(lab: Lab) -> None:
     assert {row["state"] for row in job["rows"] if row["host"] == "seed"} == {"DONE"}
     assert "LOST" in {row["state"] for row in job["rows"]}
     assert supernode.process.stop() == 0
+
+
+def test_a_supernode_that_is_killed_while_hosts_preheat(lab: Lab) -> None:
+    ports = [word for flag in ("--port", "--broker-port", "--download-port") for word in (flag, str(free_port()))]
+    slowly = [*ports, "--seed-bandwidth", "4M"]
+    supernode = lab.swarm.start_supernode(*slowly, name="killed")
+    (lab.directory / "killed-hosts").mkdir()
+    Swarm(lab.processes, lab.directory / "killed-hosts").start_peers(2, supernode)
+    jobs = JobsClient(node=supernode.node)
+    wait_until(lambda: len(peers_of(supernode)) == 2, "all hosts are known")
+    image = lab.registry.pusher.multi("team/killed", "1", ["linux/amd64"], [10 * MIB])
+    number = jobs.begin(type="image", url=lab.url("team/killed", "1"), scope="all")
+
+    def some_has_come() -> bool:
+        return any(row["host"] != "seed" and row["bytes"] and row["verified_bytes"] > MIB for row in jobs.job(number)["rows"])
+
+    wait_until(some_has_come, "a host has begun")
+    supernode.process.kill()
+    again = lab.swarm.start_supernode(*slowly, name="killed")
+    job = jobs.ended(number, 90)
+    assert job["state"] == "SUCCESS", job
+    assert {row["state"] for row in job["rows"]} == {"DONE"}
+    assert len(job["rows"]) == 3 * job["blobs"]
+    for digest in image.every_blob:
+        assert sum(access.body_bytes for access in lab.registry.gets(digest)) == image.blobs["linux/amd64"][digest]
+    assert again.process.stop() == 0
 
 
 def test_the_command_s_exit_code_is_the_proof(lab: Lab) -> None:
