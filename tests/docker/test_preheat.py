@@ -17,7 +17,7 @@ from tests.support.access_log import read_accesses
 from tests.support.guarded_registry import Auth
 from tests.support.jobs_client import JobsClient
 from tests.support.loopback_registry import LoopbackRegistry, free_port, start_loopback_registry
-from tests.support.multi_image import MultiImage
+from tests.support.multi_image import MultiImage, digest_of
 from tests.support.processes import Processes, running_processes
 from tests.support.swarm import short_directory, wait_until
 
@@ -255,6 +255,31 @@ def test_a_host_that_is_killed_makes_it_partial(lab: Lab) -> None:
     assert {row["state"] for row in job["rows"] if row["host"] == "seed"} == {"DONE"}
     assert "LOST" in {row["state"] for row in job["rows"]}
     assert supernode.process.stop() == 0
+
+
+def test_a_client_s_pull_through_dfdaemon_takes_no_blob_from_the_registry(lab: Lab) -> None:
+    image = lab.registry.pusher.multi("team/pulled", "1", PLATFORMS, [2 * MIB, 5000])
+    job = lab.jobs.ended(lab.jobs.begin(type="image", url=lab.url("team/pulled", "1"), platforms=["linux/amd64"]))
+    assert job["state"] == "SUCCESS", job
+    wanted = image.blobs["linux/amd64"]
+    assert {len(lab.registry.gets(digest)) for digest in wanted} == {1}
+    config = lab.directory / "dfdaemon.yml"
+    config.write_text(
+        f"port: 0\nlocalIP: 127.0.0.1\nworkHome: {lab.directory / 'dfdaemon'}\nsupernodes: ['{lab.supernode.node}']\n"
+        f"registry_mirror: {{remote: '{lab.registry.root}'}}\n"
+        "proxies: [{regx: 'blobs/sha256.*'}]\n"
+    )
+    daemon = lab.processes.start("dfdaemon", [program("dfdaemon"), "--config", str(config)])
+    port = daemon.wait_for(r"dfdaemon ready: https?://[\d.]+:(\d+)")[1]
+    target = lab.directory / "pulled"
+    words = ["skopeo", "copy", "--override-os", "linux", "--override-arch", "amd64", "--src-tls-verify=false"]
+    pull = lab.processes.start("skopeo", [*words, f"docker://127.0.0.1:{port}/team/pulled:1", f"dir:{target}"])
+    assert pull.wait(60) == 0, pull.story()
+    for digest, size in wanted.items():
+        file = target / digest.removeprefix("sha256:")
+        assert (file.stat().st_size, digest_of(file.read_bytes())) == (size, digest)
+    assert {len(lab.registry.gets(digest)) for digest in wanted} == {1}
+    assert daemon.stop() == 0
 
 
 def test_a_supernode_that_is_killed_while_hosts_preheat(lab: Lab) -> None:
