@@ -381,7 +381,7 @@ class Preheating:
         ends = told.done or told.code is not None
         if ends:
             self._effects += self._warmings.end(warming.host, told.task, now)
-            self._may_begin = True
+            self._may_begin = self._may_begin or warming.host == SEED_HOST
         for job, row in self._open_rows(work, warming.host):
             row.length = told.length if told.length is not None else row.length
             row.verified = told.verified if told.done else max(row.verified, told.verified)
