@@ -12,6 +12,7 @@ import zmq
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from broker.cache.questions import CacheQuestions
 from broker.config import SupernodeConfig
 from broker.core.scheduler import Scheduler, SchedulerSettings
 from broker.home import owned
@@ -81,6 +82,7 @@ class Supernode:
             began_at=clock.now(),
             now=clock.now,
             preheat=self.preheat,
+            cache=CacheQuestions(self.router),
         )
         self._server = HTTPServer(application(parts), max_header_size=64 << 10, max_body_size=1 << 20)
         self._server.add_sockets(self._sockets)

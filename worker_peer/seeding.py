@@ -125,6 +125,8 @@ class Seeding:
                     # A supernode that had lost sight of this seed has forgotten what it was told.
                     self._readings[message.task].tell_again(link)
             case Drop():
+                # Said at once: a supernode that still knows the task must send nobody here for it.
+                link.send(Leave(task=message.task, reason=LeaveReason.EVICTED))
                 self._background.spawn(self.discard(message.task), f"drop {message.task[:16]}")
             case _:
                 _log.debug("the supernode said %s, which is not for a seed", message.KIND.name)
