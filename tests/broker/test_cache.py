@@ -39,9 +39,8 @@ async def test_what_hosts_have_is_laid_together_by_content() -> None:
     async with loopback_api() as api:
         seed, peer = await api.broker.join(SEED, Role.SEED), await api.broker.join("p")
         asking = asyncio.ensure_future(asked(api, "/cache?limit=2"))
-        question = await answer(
-            seed, CacheList, row(A, kept_s=60.0), row(B), used=8192, quota=1 << 20, free=7, kept=4096, more=True
-        )
+        fill = {"used": 8192, "quota": 1 << 20, "free": 7, "kept": 4096}
+        question = await answer(seed, CacheList, row(A, kept_s=60.0), row(B), **fill, more=True)
         assert (question.after, question.limit) == ("", 2)
         await answer(peer, CacheList, row(A, in_use=True, url=""), row(C), used=8192)
         status, told = await asking
@@ -50,10 +49,8 @@ async def test_what_hosts_have_is_laid_together_by_content() -> None:
         assert told["next"] == B
         first = told["contents"][0]
         assert (first["url"], first["length"]) == ("http://h/a", 10)
-        assert {host["peer"]: (host["kept_s"], host["in_use"]) for host in first["hosts"]} == {
-            SEED: (60.0, False),
-            "p": (0.0, True),
-        }
+        where = {host["peer"]: (host["kept_s"], host["in_use"]) for host in first["hosts"]}
+        assert where == {SEED: (60.0, False), "p": (0.0, True)}
         by_peer = {host["peer"]: host for host in told["hosts"]}
         assert by_peer[SEED] == {
             **{"peer": SEED, "host": f"host-{SEED}", "role": "seed", "error": None},
