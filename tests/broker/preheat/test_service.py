@@ -240,7 +240,7 @@ async def test_who_may_use_the_api(
     tmp_path: Path, config: PreheatConfig, good: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    paths = ["/preheats", "/preheats/x", "/api/v1/preheats", "/jobs", "/jobs/1", "/oapi/v1/jobs", "/oapi/v1/jobs/1"]
+    paths = ["/preheats", "/preheats/x", "/api/v1/preheats", "/jobs", "/jobs/1", "/oapi/v1/jobs", "/oapi/v1/jobs/1", "/cache"]
     async with preheat_lab(tmp_path, {}, config, with_seed=False) as lab:
         for path in paths:
             for headers in ({}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer"}, {"X-Key": "x"}):
