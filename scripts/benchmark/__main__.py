@@ -12,6 +12,7 @@ from scripts.benchmark.broker import BrokerPlan, BrokerResult, NotEnoughFiles, r
 from scripts.benchmark.first_byte import FirstByteResult, run_first_byte
 from scripts.benchmark.pair import PairResult, run_pair
 from scripts.benchmark.small import SmallResult, run_small
+from scripts.benchmark.store import StoreResult, run_store
 from scripts.benchmark.swarm import SwarmPlan, SwarmResult, run_swarm
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -65,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     small.add_argument("--rate", type=_rate, default=_rate("100mbit"))
     small.add_argument("--runs", type=int, default=10)
     small.add_argument("--json", action="store_true", help="end in one JSON line")
+    store = kinds.add_parser("store", help="a store of many contents: its start, a tidying, room for one more")
+    store.add_argument("--contents", type=int, default=10_000)
+    store.add_argument("--json", action="store_true", help="end in one JSON line")
     return parser
 
 
@@ -116,7 +120,7 @@ def main() -> int:
     if flags.kind in ("swarm", "small") and os.geteuid() != 0:
         print(f"scripts/bench {flags.kind} makes network namespaces: run it as root", file=sys.stderr)
         return 1
-    result: SwarmResult | PairResult | SmallResult | BrokerResult | FirstByteResult
+    result: SwarmResult | PairResult | SmallResult | BrokerResult | FirstByteResult | StoreResult
     match flags.kind:
         case "swarm":
             result = _swarm(flags)
@@ -124,6 +128,8 @@ def main() -> int:
             result = run_pair(flags.size, flags.runs)
         case "first-byte":
             result = run_first_byte(flags.size, flags.runs)
+        case "store":
+            result = run_store(flags.contents)
         case "broker":
             try:
                 result = _broker(flags)
