@@ -12,12 +12,14 @@ import zmq
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from broker.cache.questions import CacheQuestions
 from broker.config import SupernodeConfig
 from broker.core.scheduler import Scheduler, SchedulerSettings
 from broker.home import owned
 from broker.http_api import ApiParts, application
 from broker.metrics import registry_of
 from broker.preheat.history import History
+from broker.preheat.metrics import PreheatCollector
 from broker.preheat.registry_client import RegistryClient
 from broker.preheat.service import Preheat
 from broker.router import Router
@@ -69,15 +71,18 @@ class Supernode:
             self._context.destroy(linger=0)
             raise CannotStart(f"{error}: choose another --home-dir") from None
         self.seed = self._seed() if config.with_seed else None
+        registry = registry_of(self.router, self.seed, config.version)
+        registry.register(PreheatCollector(self.preheat.core))
         parts = ApiParts(
             router=self.router,
-            registry=registry_of(self.router, self.seed, config.version),
+            registry=registry,
             version=config.version,
             run_id=run_id,
             broker_endpoint=self._endpoint,
             began_at=clock.now(),
             now=clock.now,
             preheat=self.preheat,
+            cache=CacheQuestions(self.router),
         )
         self._server = HTTPServer(application(parts), max_header_size=64 << 10, max_body_size=1 << 20)
         self._server.add_sockets(self._sockets)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from broker.cache import cli as cache
 from broker.config import SupernodeConfig
 from broker.own_address import first_address
 from broker.preheat import cli as preheat
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         description="The broker of a swarm, and its seed.",
-        epilog="Sub-commands: preheat, version, config default, gen-doc, help. "
+        epilog="Sub-commands: preheat, cache, version, config default, gen-doc, help. "
         "Precedence: flags, SUPERNODE_* variables, the configuration file, defaults.",
     )
     port, rate, duration = checked(parse_port, "port"), checked(parse_rate, "rate"), checked(parse_duration, "duration")
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The `supernode` command. Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
+    commands = {"": parser, "preheat": preheat.parser(), "cache": cache.parser()}
     match given[:1]:
         case ["version"]:
             print(f"supernode version:{software_version()}")
@@ -99,10 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         case ["preheat"]:
             return preheat.main(given[1:])
+        case ["cache"]:
+            return cache.main(given[1:])
         case ["gen-doc"]:
-            return write_documents({"": parser, "preheat": preheat.parser()}, given[1:])
+            return write_documents(commands, given[1:])
         case ["help"]:
-            return say_help({"": parser, "preheat": preheat.parser()}, given[1:])
+            return say_help(commands, given[1:])
     flags = {name.replace("_", "-"): value for name, value in vars(parser.parse_args(with_values(given, _SWITCHES))).items()}
     try:
         loaded = load(flags=flags, environment=os.environ, file=flags.pop("config", None))

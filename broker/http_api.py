@@ -10,6 +10,7 @@ from typing import Any, Final
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tornado.web import Application
 
+from broker.cache import http_cache
 from broker.core.events import TaskDropped
 from broker.core.state import PeerRecord, TaskRecord
 from broker.http_handlers import VERSIONED, ApiHandler, ApiParts, Told, Unknown
@@ -164,6 +165,7 @@ def application(parts: ApiParts) -> Application:
             (rf"{VERSIONED}/tasks", _Tasks, given),
             (rf"{VERSIONED}/tasks/([0-9a-f]+)", _Task, given),
             *((path, handler, given) for path, handler in preheat),
+            *((path, handler, given) for path, handler in (http_cache.ROUTES if parts.cache is not None else ())),
         ],
         default_handler_class=_NoRoute,
         default_handler_args=given,

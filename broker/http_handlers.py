@@ -14,6 +14,7 @@ from tornado.web import HTTPError, RequestHandler
 from broker.router import Router
 
 if TYPE_CHECKING:
+    from broker.cache.questions import CacheQuestions
     from broker.preheat.service import Preheat
 
 _log = logging.getLogger("http")
@@ -36,6 +37,8 @@ class ApiParts:
     now: Callable[[], float]
     #: None: this supernode takes no jobs.
     preheat: "Preheat | None" = None
+    #: None: hosts are not asked for their stores.
+    cache: "CacheQuestions | None" = None
 
 
 class ApiHandler(RequestHandler):

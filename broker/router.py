@@ -18,7 +18,7 @@ from broker.core.scheduler import Scheduler
 from wire.errors import ErrorCode, RemoteError
 from wire.framing import MAX_FRAME_BYTES, from_frames, to_frames
 from wire.handshake import agree
-from wire.messages import Hello, Message, NotKnown, Refused, Welcome
+from wire.messages import CachePage, Hello, Message, NotKnown, Refused, Welcome
 from wire.version import PROTOCOL
 from worker_peer.host.clock import Clock
 from worker_peer.host.loop_socket import LoopSocket, Sent
@@ -60,6 +60,8 @@ class Router:
         self.messages_in = 0
         self.messages_out = 0
         self.dropped = 0
+        #: Told of every CACHE_PAGE, with its sender.
+        self.on_page: Callable[[str, CachePage], None] = lambda peer, page: None
         #: Told of every task that is wanted by nobody but it, of every WARMED, and of peers that come and go.
         self.on_news: Callable[[TaskMoved | PeerWarmed | PeerMoved], None] = lambda news: None
         self._run_id = run_id
@@ -125,7 +127,14 @@ class Router:
         if peer is None:
             self._send(identity, NotKnown())
             return
+        if isinstance(message, CachePage):
+            self.on_page(peer, message)
+            return
         self.handle(PeerSaid(peer=peer, message=message))
+
+    def tell(self, peer: str, message: Message) -> None:
+        """Say something to a peer that decides nothing; to one that is gone, nothing."""
+        self._do(Tell(peer=peer, message=message))
 
     def _greet(self, identity: bytes, hello: Hello) -> None:
         agreed = agree(hello)

@@ -35,6 +35,7 @@ class CachePage(Message):
     kept: int = wired(NUMBER, "bytes of contents that are kept", 0)
     removed: int = wired(NUMBER, "contents that were deleted for this question", 0)
     removed_bytes: int = wired(NUMBER, "and their bytes on disk", 0)
+    refused: str = wired(Text(1024), "why what was asked was not done, in words, with the next step", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

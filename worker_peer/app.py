@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import zmq
 
-from wire.messages import Alive, Hello, Message, Origin, Role, Warm
+from wire.messages import Alive, CacheList, Collect, Drop, Hello, Keep, Message, Origin, Role, Warm
 from wire.version import PROTOCOL
 from worker_peer.api import DownloadRequest, LinkUse, Moved
 from worker_peer.broker_link import BrokerLink, LinkHandlers
+from worker_peer.cache_answers import CacheAnswers
 from worker_peer.cache_keeper import CacheKeeper
 from worker_peer.config import PeerConfig
 from worker_peer.content import ContentReader
@@ -63,6 +64,7 @@ class PeerProcess:
             context=self._context, hello=self._hello, handlers=handlers, clock=clock, background=self._background
         )
         self.keeper = CacheKeeper(self.store, rules=config.rules, clock=clock, executor=self._executor)
+        self.answers = CacheAnswers(self.keeper, clock=clock, executor=self._executor, background=self._background)
         self.downloads = Downloads(
             config,
             keeper=self.keeper,
@@ -242,10 +244,14 @@ class PeerProcess:
     def _message(self, link: BrokerLink, message: Message) -> None:
         if isinstance(message, Warm):
             self.warmer.message(link, message)
+        elif isinstance(message, CacheList | Keep | Collect):
+            self.answers.message(link, message)
         elif self.seeding is not None:
             self.seeding.message(link, message)
         else:
             self.downloads.message(link, message)
+        if isinstance(message, Drop):
+            self.answers.drop(message.task)
 
     def _exchanged(self, events: list[ExchangeEvent]) -> None:
         if self.seeding is None:

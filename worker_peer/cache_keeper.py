@@ -29,6 +29,8 @@ _RECENT_S: Final = 2.0
 _LOOKS: Final = 20
 _LOOK_AGAIN_S: Final = 0.25
 _GIVEN_BACK_S: Final = 0.02
+#: Contents that are deleted by one call to a worker thread.
+_AT_ONCE: Final = 64
 #: 1.x's thresholds are of its disks. Where nobody has chosen another, they are at most so much of a smaller disk.
 _LARGEST_YOUNG_SHARE: Final = 10
 _LARGEST_FULL_SHARE: Final = 50
@@ -144,7 +146,7 @@ class CacheKeeper:
             found = room_for(size, others, rules, self._clock.wall(), free=free, promised=self._promised)
             if isinstance(found, Shortage):
                 return found
-            gone = [each for each in found if await self._remove(each, Why.ROOM)]
+            gone = await self._remove([(each, Why.ROOM) for each in found])
             if lacking:
                 await self._until_free(free - self._size_of(task) + sum(each.gives for each in gone))
             if len(gone) == len(found):
@@ -179,39 +181,26 @@ class CacheKeeper:
 
     async def tidy(self) -> list[str]:
         """Delete what the rules want deleted, and note the last uses on the disk. The tasks that went."""
-        gone: list[str] = []
         async with self._deciding:
             free, rules = await self._disk()
             contents = await self._with_links(free < max(rules.young_free, rules.full_free))
-            for content, why in tidied(contents, rules, self._clock.wall(), free=free, promised=self._promised):
-                if await self._remove(content, why):
-                    gone.append(content.task)
+            gone = await self._remove(tidied(contents, rules, self._clock.wall(), free=free, promised=self._promised))
         await self._blocking(self.store.index.write_uses)
-        return gone
+        return [each.task for each in gone]
 
     async def expire(self, older_than_s: float) -> list[str]:
         """Delete what nobody has used for longer than that. The tasks that went."""
-        gone: list[str] = []
         async with self._deciding:
-            for content, why in tidied(self._contents(), Rules(expire_s=older_than_s), self._clock.wall(), free=0):
-                if await self._remove(content, why):
-                    gone.append(content.task)
-        return gone
+            gone = await self._remove(tidied(self._contents(), Rules(expire_s=older_than_s), self._clock.wall(), free=0))
+        return [each.task for each in gone]
 
     async def purge(self) -> list[str]:
         """Delete what this process has open and nobody reads: it ends, and would not serve it any more."""
-        gone: list[str] = []
         opened = self.holder.last_uses() if self.holder is not None else {}
         async with self._deciding:
-            for content in self._contents():
-                idle = replace(content, in_use=self._is_busy(content.task))
-                if (
-                    content.task in opened
-                    and may_go(idle, self._clock.wall())
-                    and await self._remove(idle, Why.EXPIRED, now=True)
-                ):
-                    gone.append(content.task)
-        return gone
+            mine = [replace(each, in_use=self._is_busy(each.task)) for each in self._contents() if each.task in opened]
+            idle = [(each, Why.EXPIRED) for each in mine if may_go(each, self._clock.wall())]
+            return [each.task for each in await self._remove(idle, now=True)]
 
     async def collect(self, wanted: int) -> tuple[int, int]:
         """Delete until so many bytes more are free, as far as nothing in use or kept has to go; 0: as the rules want it.
@@ -221,17 +210,17 @@ class CacheKeeper:
         before, before_bytes = self.removed.total(), self.removed_bytes
         if wanted:
             async with self._deciding:
-                for content in collected(await self._with_links(True), wanted, self._clock.wall()):
-                    await self._remove(content, Why.ASKED)
+                found = collected(await self._with_links(True), wanted, self._clock.wall())
+                await self._remove([(each, Why.ASKED) for each in found])
         else:
             await self.tidy()
         return self.removed.total() - before, self.removed_bytes - before_bytes
 
     async def drop(self, task: str) -> bool:
         """Delete one content, kept or not, because somebody says so. False: it is in use, or not here."""
-        content = next((each for each in self._contents() if each.task == task), None)
         async with self._deciding:
-            return content is not None and await self._remove(content, Why.ASKED, now=True)
+            found = [(each, Why.ASKED) for each in self._contents() if each.task == task]
+            return bool(await self._remove(found, now=True))
 
     # -- keeping --------------------------------------------------------------------------------------------------------
 
@@ -290,22 +279,35 @@ class CacheKeeper:
 
         return await self._blocking(look)
 
-    async def _remove(self, content: Content, why: Why, *, now: bool = False) -> bool:
-        """Delete one content. False: somebody has taken it up since it was chosen. `now`: served a moment ago or not."""
+    async def _remove(self, chosen: list[tuple[Content, Why]], *, now: bool = False) -> list[Content]:
+        """Delete contents in this order, but for those that somebody has taken up since they were chosen. Which went.
 
-        def let_go() -> bool:
-            if self._is_busy(content.task) if now else self.is_in_use(content.task):
+        `now`: those too that were served a moment ago.
+        """
+        gone: list[Content] = []
+        for at in range(0, len(chosen), _AT_ONCE):
+            some = chosen[at : at + _AT_ONCE]
+            # One whose turn somebody has may have to be waited for: not with the others' turns in hand.
+            free = [each for each in some if not self.files.is_taken(each[0].task)]
+            for together in (free, *([each] for each in some if each not in free)):
+                gone += await self._remove_together(together, now)
+        return gone
+
+    async def _remove_together(self, chosen: list[tuple[Content, Why]], now: bool) -> list[Content]:
+        def let_go(task: str) -> bool:
+            if self._is_busy(task) if now else self.is_in_use(task):
                 return False
             if self.holder is not None:
-                self.holder.let_go(content.task)
+                self.holder.let_go(task)
             return True
 
-        if not await self.files.remove_if(content.task, let_go):
-            return False
-        self.removed[why] += 1
-        self.removed_bytes += content.size
-        _log.info("task %s deleted, %d bytes: %s", content.task[:16], content.size, why.value)
-        return True
+        went = set(await self.files.remove_if([each.task for each, _ in chosen], let_go))
+        gone = [(each, why) for each, why in chosen if each.task in went]
+        for content, why in gone:
+            self.removed[why] += 1
+            self.removed_bytes += content.size
+            _log.info("task %s deleted, %d bytes: %s", content.task[:16], content.size, why.value)
+        return [each for each, _ in gone]
 
     async def _disk(self) -> tuple[int, Rules]:
         """Bytes that are free, and the rules for a disk of this size."""

@@ -85,6 +85,9 @@ class PeerConfig:
     tidy_every_s: float = 15.0
     """And then this often."""
 
+    fresh_s: float = 2.0
+    """A content of a URL that names no digest is given without asking its supernode again for so long."""
+
     supernode_patience_s: float = 0.9
     """A download fails when no supernode has answered for so long: whoever asked goes to the source by himself. Short for
     a gateway, whose client waits; longer for dfget, which had better wait for a busy supernode than go to the source."""

@@ -6,7 +6,6 @@ Driver, on the loop. Each effect that starts something ends in exactly one event
 import asyncio
 import logging
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import assert_never
 
 from wire.bitmap import PieceSet
@@ -47,6 +46,7 @@ from worker_peer.core.session_events import (
     TaskTold,
     Tick,
 )
+from worker_peer.download import Download
 from worker_peer.exchange import BlocksStored, Exchange, ExchangeEvent, StoreBroke
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
@@ -64,22 +64,6 @@ _log = logging.getLogger("download")
 
 _NEVER = float("-inf")
 _KNOWN = (SessionState.SWARMING, SessionState.COMPLETE)  # the file is of the content that is wanted
-
-
-@dataclass(slots=True)
-class _Download:
-    """One task on this peer, from the first reader until it is forgotten."""
-
-    request: DownloadRequest
-    session: Session
-    content: SharedContent
-    link: BrokerLink | None
-    used_at: float
-    began_at: float
-    limit: TokenBucket
-    file: TaskFile | None = None
-    timer: asyncio.TimerHandle | None = None
-    reading: asyncio.Task[None] | None = None
 
 
 class Downloads:
@@ -105,7 +89,7 @@ class Downloads:
         self._background = background
         self._executor = executor
         self._piece_log = piece_log
-        self._downloads: dict[str, _Download] = {}
+        self._downloads: dict[str, Download] = {}
         #: Given by the composition root, which needs this object first.
         self.exchange: Exchange
         #: Bytes of contents received, by origin; for ALIVE and /metrics.
@@ -123,6 +107,10 @@ class Downloads:
             raise ContentDamaged(
                 ErrorCode.INTERNAL, f"task {task[:16]}: its file has gone bad, and is still being read: try later"
             )
+        if download is not None and download.is_stale(self._clock.now(), self._config.fresh_s):
+            # What is stored counts again when the supernode says that the source still has the same.
+            self._forget(download, LeaveReason.EVICTED)
+            download = None
         if download is None:
             download = self._begin(task, request, purpose)
         if purpose is not Purpose.OFFER:
@@ -138,7 +126,7 @@ class Downloads:
             raise
         return reader
 
-    def _begin(self, task: str, request: DownloadRequest, purpose: Purpose) -> _Download:
+    def _begin(self, task: str, request: DownloadRequest, purpose: Purpose) -> Download:
         now = self._clock.now()
         settings = SessionSettings(
             supernode_patience_s=self._config.supernode_patience_s,
@@ -148,7 +136,7 @@ class Downloads:
         content = SharedContent(task, self._executor)
         link = self._supernodes.choose(request.supernodes or self._config.supernodes)
         used_at = _NEVER if purpose is Purpose.OFFER else now  # an offer is no use of it
-        download = _Download(request, session, content, link, used_at, now, TokenBucket(request.rate))
+        download = Download(request, session, content, link, used_at, now, TokenBucket(request.rate))
         content.supernode = link.node if link is not None else ""
         content.on_unread = lambda: self._unread(task)
         content.on_purpose = lambda wanted: self._wanted(download, wanted)
@@ -160,7 +148,7 @@ class Downloads:
         self._background.spawn(self._look_into_store(download), f"open {task[:16]}")
         return download
 
-    async def _look_into_store(self, download: _Download) -> None:
+    async def _look_into_store(self, download: Download) -> None:
         task = download.session.task
         try:
             file = await self._files.open(task)
@@ -187,7 +175,7 @@ class Downloads:
         if download.link is None and download.session.state is SessionState.REGISTERING:
             self._happened(download, StoreRefused(code=ErrorCode.NO_SUPERNODE, message=NO_SUPERNODE))
 
-    def _wanted(self, download: _Download, purpose: Purpose) -> None:
+    def _wanted(self, download: Download, purpose: Purpose) -> None:
         """What it is for has changed: who joins, and who leaves, decides how far it goes and whom it makes way for."""
         if purpose is not download.session.purpose and self._downloads.get(download.session.task) is download:
             self.exchange.set_background(download.session.task, background=purpose is not Purpose.READ)
@@ -207,7 +195,7 @@ class Downloads:
         elif download.session.state is not SessionState.COMPLETE:
             self._forget(download, LeaveReason.CANCELLED)
 
-    def _forget(self, download: _Download, reason: LeaveReason) -> None:
+    def _forget(self, download: Download, reason: LeaveReason) -> None:
         task = download.session.task
         if self._downloads.pop(task, None) is None:
             return
@@ -260,7 +248,7 @@ class Downloads:
 
     def supernode_up(self, link: BrokerLink) -> None:
         """A supernode has welcomed this peer: everything that goes through it is registered (again)."""
-        offered: list[_Download] = []
+        offered: list[Download] = []
         for download in list(self._downloads.values()):
             if download.link is link and download.session.state is SessionState.COMPLETE:
                 offered.append(download)
@@ -270,7 +258,7 @@ class Downloads:
                 self._move(download, link)
         run = link.supernode_run
 
-        def offer(download: _Download) -> None:
+        def offer(download: Download) -> None:
             if link.is_up and link.supernode_run == run and self._downloads.get(download.session.task) is download:
                 self._happened(download, SupernodeUp(run))
 
@@ -286,10 +274,10 @@ class Downloads:
             if other is not None and other.is_up:
                 self._move(download, other)
 
-    def _nodes(self, download: _Download) -> tuple[str, ...]:
+    def _nodes(self, download: Download) -> tuple[str, ...]:
         return download.request.supernodes or self._config.supernodes
 
-    def _move(self, download: _Download, link: BrokerLink) -> None:
+    def _move(self, download: Download, link: BrokerLink) -> None:
         download.link = link
         download.content.supernode = link.node
         self._happened(download, SupernodeUp(link.supernode_run))
@@ -338,7 +326,7 @@ class Downloads:
                     code = ErrorCode.STORE_FULL if event.full else ErrorCode.INTERNAL
                     self._happened(download, StoreRefused(code=code, message=event.message))
 
-    def _piece_came(self, download: _Download, piece: int, origin: Origin, parent: str) -> None:
+    def _piece_came(self, download: Download, piece: int, origin: Origin, parent: str) -> None:
         arrival = download.content.arrival
         if arrival is None:
             return
@@ -350,7 +338,7 @@ class Downloads:
         self._piece_log.downloading_piece(task, download.content.supernode, cid, piece, start, end, layout.piece_length)
         self.received[origin] += download.content.came(piece, origin)
 
-    def _happened(self, download: _Download, event: Event) -> None:
+    def _happened(self, download: Download, event: Event) -> None:
         """Give an event to the session, do what it wants, and re-arm its timer."""
         effects = download.session.handle(event, self._clock.now())
         if download.session.state in _KNOWN and download.content.arrival is None and download.file is not None:
@@ -367,7 +355,7 @@ class Downloads:
 
     # -- what is to be done ---------------------------------------------------------------------------------------------
 
-    def _do(self, download: _Download, effect: Effect) -> None:
+    def _do(self, download: Download, effect: Effect) -> None:
         match effect:
             case RegisterTask():
                 if download.link is not None:
@@ -397,7 +385,7 @@ class Downloads:
             case _:
                 assert_never(effect)
 
-    def _report(self, download: _Download, effect: ReportPieces) -> None:
+    def _report(self, download: Download, effect: ReportPieces) -> None:
         for _, piece, _ in effect.done:
             arrival = download.content.arrival
             if arrival is not None and piece not in arrival.have:
@@ -405,7 +393,7 @@ class Downloads:
                 self.received[Origin.DISK] += download.content.came(piece, Origin.DISK)
         self._reports.add(download.session.task, lambda: download.link, effect)
 
-    async def _prepare(self, download: _Download, effect: PrepareFile) -> None:
+    async def _prepare(self, download: Download, effect: PrepareFile) -> None:
         task = download.session.task
         if download.file is not None:
             self.exchange.unshare(task)
@@ -429,20 +417,20 @@ class Downloads:
             self._piece_came(download, piece, Origin.SEED, f"cdnnode:{download.content.supernode.rpartition(':')[0]}")
         self._happened(download, StorePrepared(have=have))
 
-    def _share(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str = "", *, known: bool = True) -> None:
+    def _share(self, download: Download, file: TaskFile, have: PieceSet, content_type: str = "", *, known: bool = True) -> None:
         download.file = file
         background = download.session.purpose is not Purpose.READ
         self.exchange.share(download.session.task, file, have, limit=download.limit, background=background)
         if known:
             self._show(download, file, have, content_type)
 
-    def _show(self, download: _Download, file: TaskFile, have: PieceSet, content_type: str) -> None:
+    def _show(self, download: Download, file: TaskFile, have: PieceSet, content_type: str) -> None:
         """Readers may begin."""
         download.content.ready(file, Arrival(file.layout, have.copy()), content_type or file.content_type)
         for piece in have:
             self.received[Origin.DISK] += download.content.came(piece, Origin.DISK)
 
-    async def _finish(self, download: _Download, digest: str) -> None:
+    async def _finish(self, download: Download, digest: str) -> None:
         file = download.file
         if file is None:
             return
@@ -459,8 +447,9 @@ class Downloads:
             by_origin=download.content.received.by_origin,
         )
         download.content.complete(digest)
+        download.checked_at = self._clock.now()
 
-    def _fail(self, download: _Download, effect: Fail) -> None:
+    def _fail(self, download: Download, effect: Fail) -> None:
         task = download.session.task
         elapsed_s = self._clock.now() - download.began_at
         self._piece_log.task_failed(task, code=effect.code, detail=effect.message, elapsed_s=elapsed_s)
@@ -469,7 +458,7 @@ class Downloads:
         if effect.discard:
             self._background.spawn(self._files.remove(task), f"discard {task[:16]}")
 
-    async def _read_from_source(self, download: _Download, effect: ReadFromSource) -> None:
+    async def _read_from_source(self, download: Download, effect: ReadFromSource) -> None:
         """Read what is missing from the source; every piece is told as it comes."""
         assert download.file is not None
         task = download.session.task

@@ -48,6 +48,8 @@ _PAUSE_S: Final = 0.2
 #: Sources read at the same time; more tasks wait for their turn.
 _AT_ONCE: Final = 32
 _SPOOL_CHUNK: Final = 1 << 20
+#: Longer ones are cut off, and then match nothing.
+_LONGEST_VALIDATOR: Final = 4096
 #: While a body of unannounced length is read to its end, so much of the disk stays free; it is looked at this often.
 _RESERVE_BYTES: Final = 1 << 30
 _LOOK_BYTES: Final = 64 << 20
@@ -135,6 +137,8 @@ class Seeding:
                     # A supernode that had lost sight of this seed has forgotten what it was told.
                     self._readings[message.task].tell_again(link)
             case Drop():
+                # Said at once: a supernode that still knows the task must send nobody here for it.
+                link.send(Leave(task=message.task, reason=LeaveReason.EVICTED))
                 self._background.spawn(self.discard(message.task), f"drop {message.task[:16]}")
             case _:
                 _log.debug("the supernode said %s, which is not for a seed", message.KIND.name)
@@ -239,6 +243,17 @@ class Seeding:
                     if task not in self._files:
                         self._forget(task)
 
+    def _noted_validator(self, task: str) -> str:
+        """Blocking. What an earlier run noted."""
+        return self._store.index.notes(task).validator
+
+    def _note_validator(self, task: str, validator: str) -> None:
+        """Blocking. For the next run; without it the source is read again."""
+        try:
+            self._store.index.write_notes(task, validator=validator[:_LONGEST_VALIDATOR])
+        except OSError as error:
+            _log.warning("task %s: its validator cannot be noted: %s", task[:16], error)
+
     async def _blocking(self, function: Callable[..., _Result], *args: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
 
@@ -302,10 +317,14 @@ class _Reading:
         """Whether a stored content is still the source's. Under a digest there is only one; else the source is asked."""
         if self._fetch.digest is not None:
             return True
-        validator = self._seeding._validators.get(self._task)
-        if validator is None or file.digest is None:
+        seeding = self._seeding
+        validator = seeding._validators.get(self._task) or await seeding._blocking(seeding._noted_validator, self._task)
+        if not validator or (file.digest is None and not validator.startswith('"')):
+            return False  # the rest of what is here in part must be of the very same bytes: a date does not promise that
+        if not await seeding._source.is_current(self._request, validator):
             return False
-        return await self._seeding._source.is_current(self._request, validator)
+        seeding._validators[self._task] = validator
+        return True
 
     async def _forget(self, file: TaskFile) -> None:
         """What is stored is not, or not surely, the source's content of today."""
@@ -324,6 +343,7 @@ class _Reading:
         )
         seeding._bodies.add(body)
         try:
+            found = body.validator
             if body.length is None:
                 body = await self._spooled(body)
             assert body.length is not None
@@ -331,11 +351,12 @@ class _Reading:
             if file is not None and file.layout != layout:
                 raise SourceError(ErrorCode.SOURCE_CHANGED, "the source's length changed while it was read: try again")
             self._content_type = body.content_type[:256]
-            if body.validator:
-                seeding._validators[self._task] = body.validator
             if file is None:
                 file = await self._create(layout)
                 self._share(file)
+            if found != validator or not offset:
+                seeding._validators[self._task] = found
+                await seeding._blocking(seeding._note_validator, self._task, found)
             if not _is_small(file):
                 self._tell(file, list(file.have))
             await self._write(file, body)

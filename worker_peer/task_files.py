@@ -6,7 +6,7 @@ Two things at once for one task would meet badly: a content that is being delete
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TypeVar
 
 from wire.pieces import PieceLayout
@@ -57,13 +57,24 @@ class TaskFiles:
         async with self._turn(task):
             await self._blocking(self._store.remove, task)
 
-    async def remove_if(self, task: str, may_go: Callable[[], bool]) -> bool:
-        """Delete what is stored of the task if, at its turn, it may go. Whether it went."""
-        async with self._turn(task):
-            if not may_go():
-                return False
-            await self._blocking(self._store.remove, task)
-            return True
+    async def remove_if(self, tasks: list[str], may_go: Callable[[str], bool]) -> list[str]:
+        """Delete what is stored of those tasks that, at their turn, may go. Which went."""
+        async with AsyncExitStack() as stack:
+            for task in tasks:
+                await stack.enter_async_context(self._turn(task))
+            going = [task for task in tasks if may_go(task)]
+
+            def remove() -> None:
+                for task in going:
+                    self._store.remove(task)
+
+            # Nobody who has one turn waits for a second one, so having many locks nobody out for good.
+            await self._blocking(remove)
+            return going
+
+    def is_taken(self, task: str) -> bool:
+        """Whether somebody has the task's turn."""
+        return task in self._turns
 
     async def finish(self, file: TaskFile, digest: str) -> None:
         """Note that the whole content is there and has this digest."""

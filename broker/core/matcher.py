@@ -367,6 +367,11 @@ class Matcher:
         """How many peers have every piece."""
         return self._roster.complete
 
+    def has_all(self, peer: str) -> bool:
+        """Whether a peer has every piece."""
+        known = self._roster.peers.get(peer)
+        return known is not None and known.held == self._roster.pieces
+
     @property
     def is_wanted(self) -> bool:
         """Whether somebody here still lacks pieces."""

@@ -30,5 +30,8 @@ def prove_claims(task: TaskRecord, fresh: dict[int, bytes], now: float) -> None:
     for peer, claim in task.members.items():
         if claim.bits & bits:
             claimed = [piece for piece in fresh if claim.bits >> piece & 1]
+            if peer in task.former_holders:
+                # It has what the content was: the same piece, if its digests are the same.
+                claimed = [piece for piece in claimed if task.former.get(piece) == fresh[piece]]
             task.matcher.done(peer, [(0, piece, 0.0) for piece in claimed], now)
             claim.bits &= ~bits

@@ -196,6 +196,16 @@ class Job:
 
 def to_document(job: Job) -> dict[str, Any]:
     """A job as JSON's types."""
+    return {**without_rows(job), "rows": [as_row(*each) for each in job.rows.items()]}
+
+
+def as_row(where: tuple[str, str], row: Row) -> list[Any]:
+    """A row as JSON's types."""
+    return [*where, row.state.value, row.verified, row.length, list(row.received), row.why]
+
+
+def without_rows(job: Job) -> dict[str, Any]:
+    """A job as JSON's types, but for its rows, which may be a hundred thousand."""
     return {
         "number": job.number,
         "spec": asdict(job.spec),
@@ -205,11 +215,7 @@ def to_document(job: Job) -> dict[str, Any]:
         "finished_at": job.finished_at,
         "error": job.error,
         "blobs": [asdict(blob) for blob in job.blobs.values()],
-        "hosts": [asdict(host) for host in job.hosts.values()],
-        "rows": [
-            [host, task, row.state.value, row.verified, row.length, list(row.received), row.why]
-            for (host, task), row in job.rows.items()
-        ],
+        "hosts": [{"peer": host.peer, "name": host.name, "ip": host.ip} for host in job.hosts.values()],
     }
 
 

@@ -165,7 +165,8 @@ class Preheating:
 
     def next_deadline(self, now: float) -> float:
         """When a PreheatTick is due."""
-        return now + (_TICK_S if self._live else 60.0)
+        # Each of them is looked at: ten thousand hosts are looked at less often.
+        return now + (_TICK_S + len(self._warmings) / 100_000 if self._live else 60.0)
 
     @property
     def next_number(self) -> int:
@@ -307,6 +308,7 @@ class Preheating:
         work = self._works.get(news.task)
         if work is None or work.phase is _Phase.QUEUED:
             return
+        before = work.phase, work.seed
         match news.state:
             case TaskState.DEAD:
                 self._on_dead(work, news.code or ErrorCode.INTERNAL, news.message, now)
@@ -320,7 +322,8 @@ class Preheating:
             case TaskState.CACHED:
                 work.phase, work.seed = _Phase.CACHED, news.seed
                 self._note_progress(work, news)
-        self._ask_hosts(work, now)
+        if (work.phase, work.seed) != before:
+            self._ask_hosts(work, now)
 
     def _note_progress(self, work: _Work, news: TaskMoved) -> None:
         """What the seed has; it counts as proven only when the seed has said so."""
@@ -378,7 +381,7 @@ class Preheating:
         ends = told.done or told.code is not None
         if ends:
             self._effects += self._warmings.end(warming.host, told.task, now)
-            self._may_begin = True
+            self._may_begin = self._may_begin or warming.host == SEED_HOST
         for job, row in self._open_rows(work, warming.host):
             row.length = told.length if told.length is not None else row.length
             row.verified = told.verified if told.done else max(row.verified, told.verified)

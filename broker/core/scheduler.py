@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final, assert_never
 from broker.core.due import DueTasks
 from broker.core.effects import Effect, Forget, Note, Notice, PeerMoved, PeerWarmed, Tell
 from broker.core.events import Event, PeerGone, PeerGreeted, PeerSaid, TaskDropped, TaskReleased, TaskWanted, Tick, WarmWanted
+from broker.core.freshness import check_again, is_stale
 from broker.core.matcher import SEED, Assignment, Matcher
 from broker.core.members import join, prove_claims
 from broker.core.scheduler_settings import SchedulerSettings
 from broker.core.silence import is_to_be_asked, why_lost
 from broker.core.small_contents import SmallContents
-from broker.core.state import Claim, PeerRecord, State, TaskRecord
+from broker.core.state import PeerRecord, State, TaskRecord
 from broker.core.telling import claimed_bits, fetch_asked, lease_granted, peer_greeted, split_digests, task_told
 from broker.core.wanted import lacks_seed, says_progress, task_gone, task_moved, warm_told
 from broker.core.zone_budget import ZoneBudget
@@ -220,6 +221,8 @@ class Scheduler:
         if task.state is TaskState.DEAD:
             self._tell(record.peer, task_told(task))
             return
+        if is_stale(task, message, self.settings.fresh_s, now):
+            check_again(task, message, self.state.leases)
         task.heed(message)
         if task.seed is None and not task.evicted:
             self._ask_seed(task, now)
@@ -245,7 +248,7 @@ class Scheduler:
         if task is None:
             self._effects.append(task_gone(spec.task, ErrorCode.INTERNAL, _TOO_MANY))
             return
-        task.is_wanted, task.spec = True, spec if task.evicted else task.spec
+        task.is_wanted, task.spec = True, spec if task.seed is None else task.spec
         if task.state is TaskState.DEAD:
             task.revive(spec)  # at once: whoever died of it before may have had other credentials
         if task.seed is None:
@@ -265,15 +268,12 @@ class Scheduler:
     def _add_member(self, task: TaskRecord, record: PeerRecord, message: Register, now: float) -> None:
         record.tasks.add(task.task)
         self.state.leases.end_of_member(record.peer, task.task)
-        task.members[record.peer] = Claim(claimed_bits(message), message.length, message.piece_length)
-        (task.serves_only.add if message.serves_only else task.serves_only.discard)(record.peer)
+        task.enlist(record.peer, message, claimed_bits(message))
         if task.matcher is not None and not self._small.give(task, record.peer):
             join(task, record, now)
 
     def _remove_member(self, task: TaskRecord, peer: str, now: float) -> None:
-        del task.members[peer]
-        task.serves_only.discard(peer)
-        task.given.discard(peer)
+        task.dismiss(peer)
         self.state.peers[peer].tasks.discard(task.task)
         self.state.leases.end_of_member(peer, task.task)
         if task.matcher is not None:
@@ -355,7 +355,7 @@ class Scheduler:
         elif len(task.digests) < layout.piece_count:
             self._kill(task, ErrorCode.INTERNAL, 0, "the seed told the content's digest, and not all of its pieces", now)
         else:
-            task.digest, task.state = message.digest, TaskState.CACHED
+            task.complete(message.digest, now)
             self._note(Notice.TASK_CACHED, task=task.task, text=message.digest)
             self._tell_members(task)
         if is_new or message.digest is not None or says_progress(task, now):

@@ -34,6 +34,9 @@ class SchedulerSettings:
     task_expire_s: float = 180.0
     """A task that nobody has or wants any more is forgotten after so long (1.x's --task-expire-time)."""
 
+    fresh_s: float = 2.0
+    """What was read from a URL that names no digest is given without asking the source for so long."""
+
     retry_s: float = 1.0
     """A dead task is tried again for the first who asks after so long."""
 

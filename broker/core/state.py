@@ -85,6 +85,11 @@ class TaskRecord:
     digests: dict[int, bytes] = field(default_factory=dict)
     #: sha256 of the content by the seed.
     digest: str | None = None
+    #: When the seed said so.
+    checked_at: float = 0.0
+    #: Digests as they were before the source was asked again, and whose claims are of those pieces.
+    former: dict[int, bytes] = field(default_factory=dict)
+    former_holders: set[str] = field(default_factory=set)
     matcher: Matcher | None = None
     #: Peers that want it or serve it, and what they claim to have.
     members: dict[str, Claim] = field(default_factory=dict)
@@ -125,6 +130,27 @@ class TaskRecord:
             self.evicted = self.evicted or (self.seed is None and not self.is_asked_for)
         elif self.evicted:
             self.spec = message
+
+    def dismiss(self, peer: str) -> None:
+        """A member is none any more."""
+        del self.members[peer]
+        self.serves_only.discard(peer)
+        self.given.discard(peer)
+
+    def enlist(self, peer: str, message: Register, bits: int) -> None:
+        """A peer takes part, and claims to have these pieces."""
+        self.members[peer] = Claim(bits, message.length, message.piece_length)
+        self.former_holders.discard(peer)
+        if message.serves_only:
+            self.serves_only.add(peer)
+        else:
+            self.serves_only.discard(peer)
+
+    def complete(self, digest: str, now: float) -> None:
+        """The seed has all of it, and this is its digest."""
+        self.digest, self.state, self.checked_at = digest, TaskState.CACHED, now
+        self.former.clear()
+        self.former_holders.clear()
 
     def revive(self, spec: Register) -> None:
         """A dead task is asked for again: the seed tries again, with what the new asker may send to the source."""

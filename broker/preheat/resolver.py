@@ -1,7 +1,7 @@
 """What a job is made of: an image's manifests, configs and layers, or a file. Driver; the reading is in broker/core/manifests.py.
 
 A blob's URL is the registry's own: its task is keyed by the digest, so it is the one that a pull by a redirect to signed
-storage has. Manifests are blobs too: a pull on a fresh host then asks the registry for nothing but the tag.
+storage has. Manifests are blobs too, by their digests: whoever takes them by the swarm asks the registry for the tag alone.
 """
 
 import asyncio

@@ -34,7 +34,7 @@ from broker.core.preheat_events import (
     Want,
     WantFailed,
 )
-from broker.core.preheat_records import Job, JobSpec, to_document
+from broker.core.preheat_records import Job, JobSpec
 from broker.core.preheating import Preheating, PreheatSettings
 from broker.core.warming import Warming, WarmingSettings
 from broker.preheat.config import PreheatConfig
@@ -274,7 +274,7 @@ class Preheat:
     def _save(self, number: int) -> None:
         job = self.core.jobs.get(number)
         if job is not None:
-            self._history.save(number, to_document(job))
+            self._history.save(job)
             self._saved_at[number] = self._clock.now()
 
     def _save_what_is_due(self, now: float) -> None:

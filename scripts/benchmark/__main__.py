@@ -13,6 +13,7 @@ from scripts.benchmark.first_byte import FirstByteResult, run_first_byte
 from scripts.benchmark.limits import LimitsResult, run_limits
 from scripts.benchmark.pair import PairResult, run_pair
 from scripts.benchmark.small import SmallResult, run_small
+from scripts.benchmark.store import StoreResult, run_store
 from scripts.benchmark.swarm import SwarmPlan, SwarmResult, run_swarm
 from scripts.benchmark.yielding import YieldResult, run_yield
 
@@ -74,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     yields = kinds.add_parser("yield", help="what a host's other traffic gets of its link, with linkrate and without")
     yields.add_argument("--rate", type=_rate, default=_rate("40mbit"))
     yields.add_argument("--json", action="store_true", help="end in one JSON line")
+    store = kinds.add_parser("store", help="a store of many contents: its start, a tidying, room for one more")
+    store.add_argument("--contents", type=int, default=10_000)
+    store.add_argument("--json", action="store_true", help="end in one JSON line")
     return parser
 
 
@@ -125,7 +129,7 @@ def main() -> int:
     if flags.kind in ("swarm", "small", "yield") and os.geteuid() != 0:
         print(f"scripts/bench {flags.kind} makes network namespaces: run it as root", file=sys.stderr)
         return 1
-    result: SwarmResult | PairResult | SmallResult | BrokerResult | FirstByteResult | LimitsResult | YieldResult
+    result: SwarmResult | PairResult | SmallResult | BrokerResult | FirstByteResult | LimitsResult | YieldResult | StoreResult
     match flags.kind:
         case "swarm":
             result = _swarm(flags)
@@ -137,6 +141,8 @@ def main() -> int:
             result = run_limits(flags.rate, flags.seconds)
         case "yield":
             result = run_yield(flags.rate)
+        case "store":
+            result = run_store(flags.contents)
         case "broker":
             try:
                 result = _broker(flags)

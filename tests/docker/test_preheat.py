@@ -1,19 +1,23 @@
 """Preheats from a real registry by a real supernode: what is asked of it, how often, as whom, and what is proven of it."""
 
 import base64
+import json
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from scripts.demonstration.swarm import Supernode, Swarm
+from scripts.demonstration.swarm import Supernode, Swarm, get_text, program
 from tests.support.access_log import read_accesses
 from tests.support.guarded_registry import Auth
 from tests.support.jobs_client import JobsClient
-from tests.support.loopback_registry import LoopbackRegistry, start_loopback_registry
+from tests.support.loopback_registry import LoopbackRegistry, free_port, start_loopback_registry
+from tests.support.multi_image import MultiImage, digest_of
 from tests.support.processes import Processes, running_processes
 from tests.support.swarm import short_directory, wait_until
 
@@ -40,6 +44,12 @@ class Lab:
     def url(self, name: str, tag: str) -> str:
         """An image's manifest."""
         return f"{self.registry.root}/v2/{name}/manifests/{tag}"
+
+
+def peers_of(supernode: Supernode) -> list[dict[str, Any]]:
+    """Its hosts."""
+    told = json.loads(get_text(f"http://{supernode.node}/peers"))["peers"]
+    return [peer for peer in told if peer["role"] == "peer"]
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +166,158 @@ def test_a_job_is_stopped_and_one_that_runs_survives_kill_9(lab: Lab) -> None:
     assert jobs.ask("DELETE", f"/jobs/{number}")[0] == 200
     assert jobs.ask("GET", f"/jobs/{number}")[0] == 404
     assert again.process.stop() == 0
+
+
+def blob_urls(lab: Lab, name: str, image: MultiImage) -> dict[str, str]:
+    """Where its blobs are, by digest."""
+    return {digest: f"{lab.registry.root}/v2/{name}/blobs/{digest}" for digest in image.every_blob}
+
+
+def moved_bytes(supernode: Supernode) -> list[tuple[int, ...]]:
+    """What each host has received from the source, the seed and other peers, as all of them say from now on."""
+    begun = time.monotonic()
+    wait_until(
+        lambda: all(float(peer["heard_s_ago"]) < time.monotonic() - begun for peer in peers_of(supernode)), "all have said it"
+    )
+    return [tuple(peer["received_bytes"].get(origin, 0) for origin in ("source", "seed", "peer")) for peer in peers_of(supernode)]
+
+
+def test_two_hosts_preheat_while_four_pull_and_each_blob_is_asked_for_once(lab: Lab) -> None:
+    supernode = lab.swarm.start_supernode("--max-bandwidth", "20M", name="both")
+    swarm = Swarm(lab.processes, lab.directory / "both-hosts")
+    (lab.directory / "both-hosts").mkdir()
+    hosts = swarm.start_peers(6, supernode)
+    jobs = JobsClient(node=supernode.node)
+    wait_until(lambda: len(peers_of(supernode)) == 6, "all hosts are known")
+    image = lab.registry.pusher.multi("team/both", "1", ["linux/amd64"], [6 * MIB, 3 * MIB])
+    ids = [peer["id"] for peer in peers_of(supernode)][:2]
+    number = jobs.begin(type="image", url=lab.url("team/both", "1"), hosts=ids)
+    urls = blob_urls(lab, "team/both", image)
+    downloads = [swarm.download(host, supernode, url) for host in hosts[2:] for url in urls.values()]
+    for download in downloads:
+        assert download.process.wait(90) == 0, download.process.story()
+    job = jobs.ended(number)
+    assert job["state"] == "SUCCESS", job
+    assert {row["host"] for row in job["rows"]} == {"seed", *ids}
+    for digest in image.every_blob:
+        assert len(lab.registry.gets(digest)) == 1, digest
+    assert supernode.process.stop() == 0
+
+
+def test_with_scope_all_a_pull_moves_no_byte(lab: Lab) -> None:
+    supernode = lab.swarm.start_supernode(name="all")
+    (lab.directory / "all-hosts").mkdir()
+    swarm = Swarm(lab.processes, lab.directory / "all-hosts")
+    hosts = swarm.start_peers(2, supernode)
+    jobs = JobsClient(node=supernode.node)
+    wait_until(lambda: len(peers_of(supernode)) == 2, "all hosts are known")
+    image = lab.registry.pusher.multi("team/all", "1", ["linux/amd64"], [2 * MIB, 1000])
+    job = jobs.ended(jobs.begin(type="image", url=lab.url("team/all", "1"), scope="all"))
+    assert job["state"] == "SUCCESS", job
+    assert len(job["rows"]) == 3 * job["blobs"]
+    before = moved_bytes(supernode)
+    for host in hosts:
+        for digest, url in blob_urls(lab, "team/all", image).items():
+            download = swarm.download(host, supernode, url)
+            assert download.process.wait(60) == 0, download.process.story()
+            assert download.report().digest == digest
+    assert moved_bytes(supernode) == before
+    # A host that was not there takes all of it from the swarm, and no blob from the registry.
+    (lab.directory / "fresh-hosts").mkdir()
+    (fresh,) = Swarm(lab.processes, lab.directory / "fresh-hosts").start_peers(1, supernode)
+    for digest, url in blob_urls(lab, "team/all", image).items():
+        download = swarm.download(fresh, supernode, url)
+        assert download.process.wait(60) == 0, download.process.story()
+        assert download.report().source_bytes == 0
+        assert len(lab.registry.gets(digest)) == 1
+    assert supernode.process.stop() == 0
+
+
+def test_a_host_that_is_killed_makes_it_partial(lab: Lab) -> None:
+    supernode = lab.swarm.start_supernode("--seed-bandwidth", "3M", name="partial")
+    (lab.directory / "partial-hosts").mkdir()
+    swarm = Swarm(lab.processes, lab.directory / "partial-hosts")
+    hosts = swarm.start_peers(2, supernode)
+    jobs = JobsClient(node=supernode.node)
+    wait_until(lambda: len(peers_of(supernode)) == 2, "all hosts are known")
+    lab.registry.pusher.multi("team/partial", "1", ["linux/amd64"], [12 * MIB])
+    number = jobs.begin(type="image", url=lab.url("team/partial", "1"), scope="all")
+
+    def some_has_come() -> bool:
+        return any(row["host"] != "seed" and row["bytes"] and row["verified_bytes"] > MIB for row in jobs.job(number)["rows"])
+
+    wait_until(some_has_come, "a host has begun")
+    assert hosts[0].server is not None
+    hosts[0].server.kill()
+    job = jobs.ended(number)
+    assert job["state"] == "PARTIAL", job
+    assert "1 of 2 hosts lack something" in job["error"]
+    assert {row["state"] for row in job["rows"] if row["host"] == "seed"} == {"DONE"}
+    assert "LOST" in {row["state"] for row in job["rows"]}
+    assert supernode.process.stop() == 0
+
+
+def test_a_client_s_pull_through_dfdaemon_takes_no_blob_from_the_registry(lab: Lab) -> None:
+    image = lab.registry.pusher.multi("team/pulled", "1", PLATFORMS, [2 * MIB, 5000])
+    job = lab.jobs.ended(lab.jobs.begin(type="image", url=lab.url("team/pulled", "1"), platforms=["linux/amd64"]))
+    assert job["state"] == "SUCCESS", job
+    wanted = image.blobs["linux/amd64"]
+    assert {len(lab.registry.gets(digest)) for digest in wanted} == {1}
+    config = lab.directory / "dfdaemon.yml"
+    config.write_text(
+        f"port: 0\nlocalIP: 127.0.0.1\nworkHome: {lab.directory / 'dfdaemon'}\nsupernodes: ['{lab.supernode.node}']\n"
+        f"registry_mirror: {{remote: '{lab.registry.root}'}}\n"
+        "proxies: [{regx: 'blobs/sha256.*'}]\n"
+    )
+    daemon = lab.processes.start("dfdaemon", [program("dfdaemon"), "--config", str(config)])
+    port = daemon.wait_for(r"dfdaemon ready: https?://[\d.]+:(\d+)")[1]
+    target = lab.directory / "pulled"
+    words = ["skopeo", "copy", "--override-os", "linux", "--override-arch", "amd64", "--src-tls-verify=false"]
+    pull = lab.processes.start("skopeo", [*words, f"docker://127.0.0.1:{port}/team/pulled:1", f"dir:{target}"])
+    assert pull.wait(60) == 0, pull.story()
+    for digest, size in wanted.items():
+        file = target / digest.removeprefix("sha256:")
+        assert (file.stat().st_size, digest_of(file.read_bytes())) == (size, digest)
+    assert {len(lab.registry.gets(digest)) for digest in wanted} == {1}
+    assert daemon.stop() == 0
+
+
+def test_a_supernode_that_is_killed_while_hosts_preheat(lab: Lab) -> None:
+    ports = [word for flag in ("--port", "--broker-port", "--download-port") for word in (flag, str(free_port()))]
+    slowly = [*ports, "--seed-bandwidth", "4M"]
+    supernode = lab.swarm.start_supernode(*slowly, name="killed")
+    (lab.directory / "killed-hosts").mkdir()
+    Swarm(lab.processes, lab.directory / "killed-hosts").start_peers(2, supernode)
+    jobs = JobsClient(node=supernode.node)
+    wait_until(lambda: len(peers_of(supernode)) == 2, "all hosts are known")
+    image = lab.registry.pusher.multi("team/killed", "1", ["linux/amd64"], [10 * MIB])
+    number = jobs.begin(type="image", url=lab.url("team/killed", "1"), scope="all")
+
+    def some_has_come() -> bool:
+        return any(row["host"] != "seed" and row["bytes"] and row["verified_bytes"] > MIB for row in jobs.job(number)["rows"])
+
+    wait_until(some_has_come, "a host has begun")
+    supernode.process.kill()
+    again = lab.swarm.start_supernode(*slowly, name="killed")
+    job = jobs.ended(number, 90)
+    assert job["state"] == "SUCCESS", job
+    assert {row["state"] for row in job["rows"]} == {"DONE"}
+    assert len(job["rows"]) == 3 * job["blobs"]
+    for digest in image.every_blob:
+        assert sum(access.body_bytes for access in lab.registry.gets(digest)) == image.blobs["linux/amd64"][digest]
+    assert again.process.stop() == 0
+
+
+def test_the_command_s_exit_code_is_the_proof(lab: Lab) -> None:
+    lab.registry.pusher.multi("team/command", "1", ["linux/amd64"], [MIB])
+    name = lab.registry.root.partition("://")[2] + "/team/command"
+    words = [program("supernode"), "preheat", "--supernode", lab.supernode.node, "--wait"]
+    proven = lab.processes.start("command", [*words, f"{name}:1"])
+    assert proven.wait(60) == 0, proven.story()
+    assert "SUCCESS" in proven.output()
+    missing = lab.processes.start("command-missing", [*words, f"{name}:2"])
+    assert missing.wait(60) == 1, missing.story()
+    assert "404" in missing.output()
 
 
 def test_the_seed_is_killed_in_the_middle(lab: Lab) -> None:

@@ -11,6 +11,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from broker.cache.questions import CacheQuestions
 from broker.http_api import ApiParts, application
 from broker.metrics import registry_of
 from broker.seed import SeedProcess
@@ -26,10 +27,10 @@ class LoopbackApi:
     broker: LoopbackBroker
     port: int
 
-    async def ask(self, path: str, method: str = "GET", **headers: str) -> HTTPResponse:
+    async def ask(self, path: str, method: str = "GET", *, body: str | None = None, **headers: str) -> HTTPResponse:
         """The answer, whatever its status."""
         url = f"http://127.0.0.1:{self.port}{path}"
-        return await AsyncHTTPClient().fetch(url, method=method, headers=headers, raise_error=False)
+        return await AsyncHTTPClient().fetch(url, method=method, headers=headers, body=body, raise_error=False)
 
     async def json(self, path: str) -> Any:
         """What a GET answers, which must be well."""
@@ -50,7 +51,7 @@ class LoopbackApi:
 
 
 @asynccontextmanager
-async def loopback_api(seed: SeedProcess | None = None) -> AsyncIterator[LoopbackApi]:
+async def loopback_api(seed: SeedProcess | None = None, *, cache_limit_s: float = 10.0) -> AsyncIterator[LoopbackApi]:
     """One that ends with the context."""
     with loopback_broker() as broker:
         parts = ApiParts(
@@ -61,6 +62,7 @@ async def loopback_api(seed: SeedProcess | None = None) -> AsyncIterator[Loopbac
             broker_endpoint=lambda name: f"tcp://{name}:{broker.router.port}",
             began_at=broker.clock.now(),
             now=broker.clock.now,
+            cache=CacheQuestions(broker.router, time_limit_s=cache_limit_s),
         )
         sockets = bind_sockets(0, "127.0.0.1")
         server = HTTPServer(application(parts))

@@ -20,7 +20,7 @@ CONTENT_TYPE = "application/octet-stream"
 
 
 #: Nobody is spoken to only because he is silent: scripts say what they are about.
-QUIET = SchedulerSettings(probe_after_s=1e6)
+QUIET = SchedulerSettings(probe_after_s=1e6, fresh_s=1e6)
 
 
 def scheduler(settings: SchedulerSettings = QUIET) -> Scheduler:

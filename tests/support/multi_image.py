@@ -74,7 +74,8 @@ class Pusher:
     def image(self, name: str, platform: str, layers: list[bytes]) -> tuple[dict[str, Any], dict[str, int]]:
         """Push one platform's image. Returns its manifest's descriptor, and bytes by digest of its config and layers."""
         os, architecture, *variant = platform.split("/")
-        config = json.dumps({"os": os, "architecture": architecture, "rootfs": {"type": "layers", "diff_ids": []}}).encode()
+        told = {"os": os, "architecture": architecture, "author": name, "rootfs": {"type": "layers", "diff_ids": []}}
+        config = json.dumps(told).encode()
         described = [self.blob(name, content, _LAYER) for content in layers]
         document = {"config": self.blob(name, config, _CONFIG), "layers": described}
         manifest = self.manifest(name, document, MANIFEST)

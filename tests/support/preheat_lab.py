@@ -14,6 +14,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from broker.cache.questions import CacheQuestions
 from broker.http_api import ApiParts, application
 from broker.metrics import registry_of
 from broker.preheat.config import PreheatConfig
@@ -184,6 +185,7 @@ async def preheat_lab(
             began_at=broker.clock.now(),
             now=broker.clock.now,
             preheat=preheat,
+            cache=CacheQuestions(broker.router),
         )
         sockets = bind_sockets(0, "127.0.0.1")
         server = HTTPServer(application(parts), max_body_size=1 << 20)

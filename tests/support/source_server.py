@@ -208,6 +208,8 @@ def _hold(page: Page, at: int, start: int) -> int | None:
 def _part(page: Page, asked: Asked, length: int) -> tuple[int, int, int]:
     """(status, first byte, byte after the last) of the answer."""
     found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked.header("Range") or "")
+    if page.status == 200 and page.etag and asked.header("If-None-Match") == page.etag:
+        return 304, 0, 0
     fresh = asked.header("If-Range") in (None, page.etag)
     if page.status != 200 or not page.ranges or found is None or not fresh:
         return page.status, 0, length

@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from scripts.demonstration.swarm import PeerHost, Supernode
+from scripts.demonstration.processes import RunningProcess
+from scripts.demonstration.swarm import PeerHost, Supernode, program
 from tests.support.source_server import SourceServer
 from tests.support.swarm import LoopbackSwarm, loopback_swarm, piece_lines, wait_until
 from tests.system.test_warming import MIB, Blob, blob_at, ended
@@ -183,3 +184,46 @@ async def test_two_hosts_preheat_while_four_others_pull_and_the_source_is_asked_
             assert len(source.requests) == len(blobs)
             assert source.body_bytes == sum(len(blob.content) for blob in blobs)
             assert all(blob.stored(host.home) for host in preheated for blob in blobs)
+
+
+def start_dfdaemon(swarm: LoopbackSwarm, name: str) -> tuple[RunningProcess, str]:
+    """A host with dfdaemon, always with the same store; and its proxy's address. Returns when it takes requests."""
+    config = swarm.directory / "dfdaemon.yml"
+    config.write_text(
+        f"port: 0\nlocalIP: 127.0.0.1\nworkHome: {swarm.directory / 'home'}\nsupernodes: ['{swarm.supernode.node}']\n"
+        "proxies: [{regx: blobs/sha256}]\n"
+    )
+    process = swarm.processes.start(name, [program("dfdaemon"), "--config", str(config)])
+    return process, process.wait_for(r"dfdaemon ready: (http://127\.0\.0\.1:\d+)")[1]
+
+
+def pulled(url: str, proxy: str) -> bytes:
+    """What a client gets through a proxy."""
+    with urllib.request.build_opener(urllib.request.ProxyHandler({"http": proxy})).open(url, timeout=60) as answer:
+        body: bytes = answer.read()
+    return body
+
+
+async def test_a_dfdaemon_that_restarts_offers_what_was_preheated_and_gives_it_from_its_disk() -> None:
+    async with SourceServer() as source:
+        blob = blob_at(source, 8 * MIB + 1)
+        with loopback_swarm(0) as swarm:
+            process, _ = await asyncio.to_thread(start_dfdaemon, swarm, "dfdaemon")
+            await asyncio.to_thread(wait_until, lambda: len(peer_ids(swarm)) == 2, "it is there, and the seed")
+            jobs = Jobs(swarm.supernode)
+            job = await jobs.ended(await asyncio.to_thread(jobs.ask, blob, scope="all"))
+            assert job["state"] == "SUCCESS", job
+            await asyncio.to_thread(process.stop)
+            _, proxy = await asyncio.to_thread(start_dfdaemon, swarm, "dfdaemon-again")
+
+            def is_offered() -> bool:
+                with _OPENER.open(f"http://{swarm.supernode.node}/api/v1/peers", timeout=10) as answer:
+                    return any(blob.task in each["tasks"] for each in json.load(answer)["peers"] if each["role"] == "peer")
+
+            await asyncio.to_thread(wait_until, is_offered, "it offers it again")
+            lines = len(piece_lines(swarm.directory / "home" / "logs" / "dfclient.log"))
+            assert lines > 0
+            assert await asyncio.to_thread(pulled, blob.url, proxy) == blob.content
+            assert len(piece_lines(swarm.directory / "home" / "logs" / "dfclient.log")) == lines, "a piece was fetched again"
+            # Whether the client may have it is asked of the registry, in a few bytes.
+            assert source.body_bytes <= len(blob.content) + 1024

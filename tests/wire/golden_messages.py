@@ -255,6 +255,7 @@ GOLDEN: dict[str, tuple[Message, bytes | None]] = {
         ),
         None,
     ),
+    "cache-page-refused": (CachePage(number=3, refused="unpin others"), None),
     "keep": (Keep(number=3, task=_TASK, keep_s=60.0), None),
     "collect": (Collect(number=4), None),
     "collect-full": (Collect(number=5, free=1 << 30), None),

@@ -2,14 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from tests.worker_peer.parts import FakeClock
+from tests.worker_peer.parts import FakeClock, until
 from wire.pieces import PieceLayout
 from worker_peer import cache_keeper
 from worker_peer.cache_keeper import DEFAULT_FULL_FREE, DEFAULT_YOUNG_FREE, CacheKeeper, KeepRefused
@@ -153,11 +153,11 @@ async def test_whoever_takes_a_content_up_at_the_last_moment_keeps_it(lab: Lab) 
     taken: list[str] = []
     original = lab.keeper.files.remove_if
 
-    async def taken_up(task: str, may_go: object) -> bool:
+    async def taken_up(tasks: list[str], may_go: Callable[[str], bool]) -> list[str]:
         if not taken:
-            taken.append(task)
-            lab.users.busy.add(task)
-        return await original(task, may_go)  # type: ignore[arg-type]
+            taken.extend(tasks)
+            lab.users.busy.update(tasks)
+        return await original(tasks, may_go)
 
     lab.keeper.files.remove_if = taken_up  # type: ignore[method-assign]
     await lab.put(C)
@@ -314,3 +314,16 @@ async def test_without_anybody_who_uses_them_contents_are_tidied_too(lab: Lab) -
     lab.clock.at += 5
     assert await lab.keeper.purge() == []
     assert await lab.keeper.tidy() == [A]
+
+
+async def test_one_that_is_just_being_opened_is_waited_for_and_holds_up_no_other(lab: Lab) -> None:
+    await lab.put(A, B, C)
+    lab.rule(expire_s=1)
+    lab.clock.at += 10
+    async with lab.keeper.files._turn(B):
+        tidying = asyncio.ensure_future(lab.keeper.tidy())
+        await until(lambda: lab.keeper.store.tasks() == [B], "the others are deleted")
+        assert not tidying.done()
+        lab.users.busy = {B}
+    assert await tidying == [A, C]
+    assert lab.there == "b"

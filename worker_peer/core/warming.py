@@ -270,7 +270,7 @@ class Warming:
     # -- supernodes -----------------------------------------------------------------------------------------------------
 
     def _wanted_by(self, node: str) -> bool:
-        return any(node in warming.askers for warming in self._busy.values())
+        return any(node in warming.askers for warming in (*self._busy.values(), *self._ready.values()))
 
     def _on_up(self, node: str) -> None:
         if self._away.pop(node, None) is None:

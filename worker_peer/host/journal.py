@@ -75,6 +75,12 @@ def _record(values: list[Any]) -> bytes:
     return _HEAD.pack(len(body), zlib.crc32(body)) + body
 
 
+def read_header(journal: bytes) -> Header | None:
+    """The header of a journal, of which the first bytes are enough; None where it is not readable."""
+    values, _ = _next(journal, 0)
+    return _header(values) if values is not None else None
+
+
 def replay(journal: bytes) -> Replayed | None:
     """What the whole records of a journal say; None where there is no readable header of this version."""
     values, at = _next(journal, 0)

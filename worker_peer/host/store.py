@@ -21,7 +21,7 @@ from wire.ids import is_task_id, url_without_secrets
 from wire.pieces import DIGEST_BYTES, PieceLayout
 from worker_peer.host.clock import Clock, SystemClock
 from worker_peer.host.digests import block_digest
-from worker_peer.host.journal import Header, encode_header, replay
+from worker_peer.host.journal import Header, encode_header, read_header, replay
 from worker_peer.host.store_index import CONTENT, JOURNAL, NAMES, StoreIndex
 from worker_peer.host.task_file import (
     NO_ROOM,
@@ -40,6 +40,8 @@ __all__ = ["ContentChanged", "Store", "StoreFull", "TaskFile"]
 
 _NO_RESERVING: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _UNREADABLE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EIO})
+#: A journal's first record, with the longest URL.
+_HEADER_BYTES: Final = 32 << 10
 #: Contents whose files are open although nobody uses them, if the process may have so many (three descriptors each).
 _MOST_OPEN: Final = 512
 _SHARE_OF_DESCRIPTORS: Final = 12
@@ -183,6 +185,14 @@ class Store:
         """Until when it is kept, in unix seconds; 0: it is as any other, or not here."""
         stored = self.index.get(task)
         return stored.kept_until if stored is not None else 0.0
+
+    def about(self, task: str) -> Header | None:
+        """What was known of a content before its first piece; None: it is not here, or cannot be read."""
+        try:
+            with (folder_of(self._root, task) / JOURNAL).open("rb") as journal:
+                return read_header(journal.read(_HEADER_BYTES))
+        except OSError:
+            return None
 
     def is_linked(self, task: str) -> bool:
         """Whether a user has a hard link of the content's file: deleting it here gives the disk nothing back."""

@@ -327,6 +327,42 @@ def test_history_is_bounded_by_number_and_by_age() -> None:
     assert made.saved == {}
 
 
+def test_progress_without_a_length_or_pieces_is_no_progress() -> None:
+    made = world()
+    job = made.asks(spec())
+    made.resolves(1, 1)
+    made.happens(TaskMoved(task=ONE, state=TaskState.CACHING, seed="seed-1"))
+    assert job.rows[SEED_HOST, ONE].state is RowState.WAITING
+    made.happens(TaskMoved(task=ONE, state=TaskState.CACHING, seed="seed-1", length=0))
+    assert job.rows[SEED_HOST, ONE].length == 0
+
+
+def test_a_host_s_progress_and_words_of_who_was_not_told() -> None:
+    made = world()
+    made.host_comes("a")
+    job = made.asks(spec(scope="all"))
+    made.resolves(1, 1, hosts=True)
+    made.happens(PeerWarmed(peer="a", message=warmed_whole(ONE)))
+    assert job.rows["a", ONE].state is RowState.WAITING, "it was not told: nothing that it says counts"
+    made.task_moves(ONE, TaskState.CACHING)
+    made.happens(PeerWarmed(peer="a", message=Warmed(task=ONE, verified=10)))
+    row = job.rows["a", ONE]
+    assert (row.state, row.verified, row.length) == (RowState.RUNNING, 10, SIZE)
+    made.happens(PeerWarmed(peer="a", message=Warmed(task=ONE, verified=5, length=SIZE, received=(0, 5))))
+    assert (row.verified, row.received) == (10, (0, 5)), "what it reads again is not less"
+    # It is told once, however often the seed's progress is told.
+    made.task_moves(ONE, TaskState.CACHING)
+    assert len(made.warms) == 1
+    # It gives up, and the seed dies before the pause is over: it is told again when the next seed has begun.
+    made.happens(PeerWarmed(peer="a", message=Warmed(task=ONE, code=ErrorCode.TIMED_OUT, message="too slow")))
+    assert row.tries == 1
+    made.task_moves(ONE, TaskState.DEAD, ErrorCode.SOURCE_ERROR, "502")
+    made.time_passes(1.5)
+    assert len(made.warms) == 1
+    made.goes_well()
+    assert job.state is JobState.SUCCESS
+
+
 def test_after_a_restart_jobs_go_on_with_what_was_proven() -> None:
     made = world()
     made.host_comes("a")

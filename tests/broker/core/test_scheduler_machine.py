@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker.core.events import TaskReleased, TaskWanted
+from broker.core.scheduler_settings import SchedulerSettings
 from tests.support.broker_words import OTHER_TASK, TASK, greeted, hello, register, scheduler, seeded
 from tests.support.broker_world import Host, World
 from wire.errors import ErrorCode
@@ -55,7 +56,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @initialize(pieces=st.tuples(st.sampled_from([1, 2, 8]), st.sampled_from([1, 3, 8])))
     def begin(self, pieces: tuple[int, int]) -> None:
         self.lost: set[str] = set()
-        self.world = World(scheduler(), dict(zip(TASKS, pieces, strict=True)), self.loses)
+        self.world = World(scheduler(SchedulerSettings(probe_after_s=1e6)), dict(zip(TASKS, pieces, strict=True)), self.loses)
 
     def loses(self, peer: str) -> bool:
         """The next message to this peer is lost, when the machine has said so."""

@@ -1,6 +1,5 @@
 """Jobs on disk: in order, whole, private, and never in the way of a start."""
 
-import json
 import sqlite3
 import stat
 import threading
@@ -8,17 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from broker.core.preheat_records import Job, to_document
+from broker.core.preheat_records import SEED_HOST, Host, Job, Row
 from broker.preheat.history import History
-from tests.support.preheat_world import spec
+from tests.support.preheat_world import blob, spec
 
 
 def job(number: int) -> Job:
     return Job(number=number, spec=spec(f"key-{number}"), created_at=1.0)
-
-
-def save(history: History, made: Job) -> None:
-    history.save(made.number, to_document(made))
 
 
 def test_what_is_saved_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -26,10 +21,10 @@ def test_what_is_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     history = History(path)
     assert history.load() == ([], 0)
     for number in (2, 1, 3):
-        save(history, job(number))
+        history.save(job(number))
     changed = job(2)
     changed.error = "why"
-    save(history, changed)
+    history.save(changed)
     history.erase(3)
     history.close()
     again = History(path)
@@ -41,7 +36,7 @@ def test_what_is_saved_is_there_after_a_restart(tmp_path: Path) -> None:
 def test_it_is_on_disk_when_it_says_so(tmp_path: Path) -> None:
     history = History(tmp_path / "jobs.sqlite3")
     written = threading.Event()
-    save(history, job(1))
+    history.save(job(1))
     history.when_written(written.set)
     assert written.wait(10)
     # As another process would see it after a kill -9 of this one.
@@ -56,7 +51,7 @@ def test_one_that_cannot_be_read_is_set_aside(tmp_path: Path, caplog: pytest.Log
     path.write_bytes(b"this is no database, and it is long enough to be looked at" * 100)
     history = History(path)
     assert history.load() == ([], 0)
-    save(history, job(1))
+    history.save(job(1))
     history.close()
     assert (tmp_path / "jobs.broken").read_bytes().startswith(b"this is no database")
     assert "is set aside as jobs.broken" in caplog.text
@@ -65,9 +60,13 @@ def test_one_that_cannot_be_read_is_set_aside(tmp_path: Path, caplog: pytest.Log
 def test_another_release_s_schema_and_a_job_that_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "jobs.sqlite3"
     history = History(path)
-    save(history, job(1))
-    history.save(2, {"nothing": "of a job"})
+    history.save(job(1))
+    history.save(job(2))
     history.close()
+    broken = sqlite3.connect(path)
+    broken.execute("UPDATE jobs SET job = '{}' WHERE number = 2")
+    broken.commit()
+    broken.close()
     again = History(path)
     jobs, last = again.load()
     assert ([each.number for each in jobs], last) == ([1], 2)
@@ -87,9 +86,11 @@ def test_a_job_that_cannot_be_written_is_named_and_takes_no_other_with_it(
     history = History(tmp_path / "jobs.sqlite3")
     held = threading.Event()
     history.when_written(lambda: held.wait(10))
-    save(history, job(1))
-    history.save(2, {"not": {"json"}})
-    save(history, job(3))
+    history.save(job(1))
+    unwritable = job(2)
+    unwritable.error = {"no JSON"}  # type: ignore[assignment]
+    history.save(unwritable)
+    history.save(job(3))
     written = threading.Event()
     history.when_written(written.set)
     held.set()
@@ -107,5 +108,16 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         History(tmp_path / "meta" / "jobs.sqlite3")
 
 
-def test_the_document_is_json(tmp_path: Path) -> None:
-    assert json.loads(json.dumps(to_document(job(1))))["number"] == 1
+def test_a_job_with_very_many_rows_comes_back(tmp_path: Path) -> None:
+    made = job(1)
+    made.blobs = {blob(number).task: blob(number) for number in range(3)}
+    made.hosts = {f"h{number}": Host(peer=f"h{number}") for number in range(400)}
+    for task in made.blobs:
+        for host in (SEED_HOST, *made.hosts):
+            made.add_row(host, task, Row(length=5, why="\u201cwhy\u201d"))
+    history = History(tmp_path / "jobs.sqlite3")
+    history.save(made)
+    history.close()
+    again = History(tmp_path / "jobs.sqlite3")
+    assert again.load()[0] == [made]
+    again.close()

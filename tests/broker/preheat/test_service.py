@@ -11,7 +11,9 @@ import pytest
 
 from broker.core.allowed_hosts import parse_allowed
 from broker.core.manifests import parse_platform
+from broker.preheat import http_jobs, http_kraken, http_v1, http_v2
 from broker.preheat.config import PreheatConfig, Registry
+from broker.preheat.http_common import JobHandler
 from broker.preheat.service import PreheatRequest
 from tests.support.preheat_lab import PreheatLab, preheat_lab
 from tests.support.small_registry import INDEX, OCI, SmallRegistry, digest_of, small_registry, task_of
@@ -238,7 +240,7 @@ async def test_who_may_use_the_api(
     tmp_path: Path, config: PreheatConfig, good: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    paths = ["/preheats", "/preheats/x", "/api/v1/preheats", "/jobs", "/jobs/1", "/oapi/v1/jobs", "/oapi/v1/jobs/1"]
+    paths = ["/preheats", "/preheats/x", "/api/v1/preheats", "/jobs", "/jobs/1", "/oapi/v1/jobs", "/oapi/v1/jobs/1", "/cache"]
     async with preheat_lab(tmp_path, {}, config, with_seed=False) as lab:
         for path in paths:
             for headers in ({}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer"}, {"X-Key": "x"}):
@@ -253,6 +255,16 @@ async def test_who_may_use_the_api(
             assert (await lab.ask("GET", path)).code == 200, "whether it lives is no secret"
         assert lab.preheat.core.jobs == {}
     assert "secret" not in caplog.text
+
+
+def test_every_route_but_health_wants_credentials() -> None:
+    routes = [*http_v1.ROUTES, *http_v2.ROUTES, *http_kraken.ROUTES, *http_jobs.ROUTES]
+    assert len(routes) >= 11
+    open_ones = {path for path, handler in routes if not issubclass(handler, JobHandler)}
+    assert open_ones == {"/healthy", "/health"}
+    for _, handler in routes:
+        if issubclass(handler, JobHandler):
+            assert handler.prepare is JobHandler.prepare, "a handler's own prepare would let everybody in"
 
 
 async def test_a_body_that_is_too_long_is_refused(lab: PreheatLab) -> None:

@@ -157,6 +157,15 @@ def test_what_cannot_be_kept_any_longer_is_told_and_forgotten(host: Host) -> Non
     assert host.warming.state(task(1)) is None
 
 
+def test_who_goes_while_what_is_ready_is_looked_at_is_told_when_it_is_back(host: Host) -> None:
+    host.asked(1)
+    host.ends(1)
+    host.asked(1)
+    host.happens(NodeDown(ONE))
+    assert host.checked(1) == []
+    assert told(host.happens(NodeUp(ONE))) == [done(1)]
+
+
 def test_a_failure_while_the_supernode_is_away_is_told_when_it_is_back(host: Host) -> None:
     host.asked(1)
     host.happens(NodeDown(ONE))

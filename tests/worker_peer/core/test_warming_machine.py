@@ -81,13 +81,13 @@ class WarmingMachine(RuleBasedStateMachine):
 
     @rule(node=nodes, task=tasks, rate=st.sampled_from([0, 5, 9]), keep_s=st.sampled_from([0.0, 60.0]))
     def ask(self, node: str, task: str, rate: int, keep_s: float) -> None:
-        self.up.add(node)
+        self.comes(node)
         self.waits[node, task] = rate
         self.happens(Asked(node, Warm(task=task, url="http://x/y", rate=rate, keep_s=keep_s)))
 
     @rule(node=nodes, task=tasks)
     def cancel(self, node: str, task: str) -> None:
-        self.up.add(node)
+        self.comes(node)
         self.waits.pop((node, task), None)
         self.happens(Asked(node, Warm(task=task, url="http://x/y", cancel=True)))
 
@@ -155,4 +155,4 @@ class WarmingMachine(RuleBasedStateMachine):
 
 
 TestWarmingMachine = WarmingMachine.TestCase
-TestWarmingMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestWarmingMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)

@@ -1,0 +1,170 @@
+"""`supernode cache`: what is in the stores of a swarm, over HTTP. Flags in, a table and an exit code out."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from broker.preheat.cli import API_HEADER
+from broker.preheat.cli import _Failed as Failed
+from broker.preheat.cli import _Supernode as SupernodeClient
+from wire.ids import digest_in_url, is_sha256_digest, task_id
+from worker_peer.host.command_line import CommandParser, parse_switch, typed, with_values
+from worker_peer.host.values import format_duration, parse_nodes
+
+_SWITCHES: Final = ("--json",)
+_PAGE: Final = 100
+_DIGITS: Final = 12
+_URL: Final = 60
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `supernode cache`."""
+    made = CommandParser(
+        prog="supernode cache",
+        allow_abbrev=False,
+        description="See what hosts and seeds have stored, keep it, delete it.",
+        usage="supernode cache ls|pin|rm|gc [TASK] [flags]",
+        epilog="ls: what is stored where. pin TASK: keep it (--keep 0s: no longer). rm TASK: delete it, kept or not. gc: delete "
+        "what the rules want deleted, or so many bytes (--free). Without --host: ls and rm everywhere, pin and gc on the seeds. "
+        f"What the supernode's API wants: {API_HEADER}='Authorization: Bearer ...'.",
+    )
+    add = made.add_argument
+    add("what", choices=("ls", "pin", "rm", "gc"), metavar="ls|pin|rm|gc", help="what to do")
+    add("task", nargs="?", default="", metavar="TASK", help="a digest (sha256:...), a URL, or the first digits of a task's id")
+    add("--host", default="", help="seed, or hosts by name, address or id, commas between")
+    add("--keep", default="24h", help="pin: for so long: 7d, 12h (default 24h); 0s: no longer")
+    add("--free", default="0", help="gc: delete the least recently used until so much more is free: 10GB")
+    add("--filter", default="", help="query keys of a URL that do not count, & between them")
+    node = "host:port of the supernode (default 127.0.0.1:8002)"
+    add("--supernode", default="127.0.0.1:8002", type=typed(lambda text: parse_nodes(text)[0].endpoint, "node"), help=node)
+    add("--json", type=typed(parse_switch, "switch"), default=False, metavar="BOOL", help="print what the supernode answers")
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`supernode cache ...`. Returns the exit code."""
+    flags = parser().parse_args(with_values(list(arguments), _SWITCHES))
+    supernode = SupernodeClient(flags.supernode, os.environ.get(API_HEADER, ""))
+    try:
+        if flags.what != "gc" and flags.what != "ls" and not flags.task:
+            raise Failed(
+                f"supernode cache {flags.what} TASK: name a digest, a URL, or the first digits of a task, as ls shows them"
+            )
+        match flags.what:
+            case "ls":
+                told = _listed(flags, supernode)
+                text = _table(told)
+            case "pin":
+                path = f"/cache/{_task(flags)}/pin{_query(flags)}"
+                told = supernode.ask("POST", path, {"keep": flags.keep})
+                text = _pinned(told)
+            case "rm":
+                told = supernode.ask("DELETE", f"/cache/{_task(flags)}{_query(flags)}")
+                text = _removed(told)
+            case _:
+                told = supernode.ask("POST", f"/cache/gc{_query(flags)}", {"free": flags.free})
+                text = f"{told['removed']} contents deleted, {size(told['removed_bytes'])}"
+    except Failed as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(told) if flags.json else text)
+    for host in told["hosts"]:
+        if host["error"]:
+            print(f"{host['host'] or host['peer']}: {host['error']}", file=sys.stderr)
+    return 1 if any(host["error"] for host in told["hosts"]) or told.get("in_use") else 0
+
+
+def _task(flags: argparse.Namespace) -> str:
+    """The task's id, or its first digits. Raises Failed."""
+    text = flags.task
+    if is_sha256_digest(text):
+        return task_id("", digest=text)
+    if "://" in text:
+        filters = tuple(filter(None, flags.filter.split("&")))
+        return task_id(text, filters=filters, digest=digest_in_url(text))
+    if not text or any(digit not in "0123456789abcdef" for digit in text) or len(text) > 64:
+        raise Failed(f"{text[:80]!r} is no digest, no URL, and no digits of a task")
+    return str(text)
+
+
+def _query(flags: argparse.Namespace) -> str:
+    return f"?host={quote(flags.host)}" if flags.host else ""
+
+
+def _listed(flags: argparse.Namespace, supernode: SupernodeClient) -> Any:
+    """All pages in one. Raises Failed."""
+    query = {"host": flags.host} if flags.host else {}
+    if flags.task:
+        return supernode.ask("GET", "/cache?" + urlencode(query | {"task": _task(flags)}))
+    told = supernode.ask("GET", "/cache?" + urlencode(query | {"limit": _PAGE}))
+    while told["next"]:
+        following = supernode.ask("GET", "/cache?" + urlencode(query | {"limit": _PAGE, "after": told["next"]}))
+        told["contents"] += following["contents"]
+        told["next"] = following["next"]
+    return told
+
+
+def size(count: int | None) -> str:
+    """Bytes as people read them."""
+    if count is None:
+        return "?"
+    at, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while at >= 1024 and len(units) > 1:
+        at, units = at / 1024, units[1:]
+    return f"{count} B" if units[0] == "B" else f"{at:.1f} {units[0]}"
+
+
+def _span(seconds: float) -> str:
+    return format_duration(float(round(seconds)))
+
+
+def _table(told: Any) -> str:
+    rows = [["TASK", "LENGTH", "HOSTS", "LAST USED", "KEPT FOR", "", "URL"]]
+    for content in told["contents"]:
+        hosts = content["hosts"]
+        kept = max(each["kept_s"] for each in hosts)
+        where = hosts[0]["host"] or hosts[0]["peer"] if len(hosts) == 1 else f"{len(hosts)} hosts"
+        rows.append(
+            [
+                content["task"][:_DIGITS],
+                size(content["length"]),
+                f"{where} (seed)" if len(hosts) == 1 and hosts[0]["role"] == "seed" else where,
+                f"{_span(min(each['unused_s'] for each in hosts))} ago",
+                _span(kept) if kept else "-",
+                "in use" if any(each["in_use"] for each in hosts) else "",
+                content["url"] if len(content["url"]) <= _URL else f"{content['url'][: _URL - 3]}...",
+            ]
+        )
+    stores = [["HOST", "USED", "QUOTA", "KEPT", "FREE"]]
+    for host in told["hosts"]:
+        quota = "-" if host["quota"] == 0 else size(host["quota"])
+        name = f"{host['host'] or host['peer']}{' (seed)' if host['role'] == 'seed' else ''}"
+        stores.append([name, size(host["used"]), quota, size(host["kept"]), size(host["free"])])
+    return f"{aligned(rows)}\n\n{aligned(stores)}"
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """The rows with their columns below each other."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _pinned(told: Any) -> str:
+    kept = [each for each in told["hosts"] if each.get("kept_s")]
+    if not kept:
+        return f"task {told['task'][:_DIGITS]} is as any other content now"
+    return f"task {told['task'][:_DIGITS]} is kept for {_span(kept[0]['kept_s'])} on {_names(kept)}"
+
+
+def _removed(told: Any) -> str:
+    if told["in_use"]:
+        return f"task {told['task'][:_DIGITS]} is in use on {', '.join(told['in_use'])}, and stays there: try again later"
+    return f"task {told['task'][:_DIGITS]} is deleted"
+
+
+def _names(hosts: list[Any]) -> str:
+    return ", ".join(each["host"] or each["peer"] for each in hosts)
