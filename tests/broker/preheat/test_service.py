@@ -257,6 +257,37 @@ async def test_who_may_use_the_api(
     assert "secret" not in caplog.text
 
 
+async def test_bounds_on_jobs_and_rows_are_told(
+    lab: PreheatLab, registry: SmallRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.image("team/app", "1", [LAYER])
+    assert lab.seed is not None
+    lab.seed.silent.add(task_of(digest_of(LAYER)))
+    monkeypatch.setattr("broker.preheat.service._MAX_WAITING", 1)
+    running = await begun(lab, type="image", url=image_url(registry))
+    refused = await lab.ask("POST", "/preheats", {"type": "image", "url": image_url(registry, "team/other")})
+    assert refused.code == 503
+    assert b"1 jobs wait already" in refused.body
+    assert (await begun(lab, type="image", url=image_url(registry)))["id"] == running["id"], "a duplicate joins, and is none more"
+    lab.preheat.stop(running["id"])
+    monkeypatch.setattr("broker.preheat.service._MAX_ROWS", 2)
+    many = await lab.ended((await begun(lab, type="image", url=image_url(registry)))["id"])
+    assert (many["state"], many["rows"]) == ("FAILED", [])
+    assert "more than 2 rows" in many["error"]
+
+
+async def test_an_error_of_its_own_ends_the_job_and_is_logged(
+    lab: PreheatLab, registry: SmallRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def breaks(*_: object) -> None:
+        raise RuntimeError("broken inside")
+
+    monkeypatch.setattr("broker.preheat.service.find_image", breaks)
+    job = await lab.ended((await begun(lab, type="image", url=image_url(registry)))["id"])
+    assert (job["state"], "look into its log" in job["error"]) == ("FAILED", True)
+    assert "broken inside" in caplog.text
+
+
 def test_every_route_but_health_wants_credentials() -> None:
     routes = [*http_v1.ROUTES, *http_v2.ROUTES, *http_kraken.ROUTES, *http_jobs.ROUTES]
     assert len(routes) >= 11
