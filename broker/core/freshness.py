@@ -33,4 +33,5 @@ def check_again(task: TaskRecord, message: Register, leases: LeaseBook) -> None:
     if task.seed is not None:
         leases.end_of_parent(task.seed, task.task)
     task.former, task.former_holders = dict(task.digests), set(task.members)
+    task.given.clear()
     task.revive(message)

@@ -1,5 +1,7 @@
 """What is cached of a URL is asked of its source again, once for many; what has not changed is still given by who has it."""
 
+from dataclasses import replace
+
 import pytest
 
 from broker.core.effects import Effect, Tell
@@ -147,3 +149,27 @@ def test_the_source_is_not_asked_beside_those_who_fetch_nor_for_an_offer_nor_aga
     assert fetches(made.handle(said("new", message), LATER)) == 0
     assert record.state is TaskState.CACHED
     made.validate()
+
+
+def test_a_small_content_that_is_told_with_its_task_is_asked_again_too() -> None:
+    made = scheduler(SchedulerSettings(probe_after_s=1e6, fresh_s=2.0))
+    made.handle(seed_greeted(), 0.0)
+    for peer in ("a", "b"):
+        made.handle(greeted(peer), 0.0)
+    made.handle(said("a", register()), 0.1)
+    old, new = b"o" * PIECE, b"n" * PIECE
+    effects = made.handle(said(SEED, replace(seeded(0, of=1, digest=CONTENT_DIGEST), content=old)), 0.2)
+    assert contents(effects, "a") == [old]
+    made.handle(said("a", done(0, 0)), 0.3)
+    effects = made.handle(said("b", register()), LATER)
+    assert fetches(effects) == 1
+    assert contents(effects, "b") == [b""]
+    changed = replace(seeded(0, of=1, digests=block_digests(7), digest=OTHER_DIGEST), content=new)
+    assert contents(made.handle(said(SEED, changed), LATER + 0.1), "b") == [new]
+    made.validate()
+
+
+def contents(effects: list[Effect], peer: str) -> list[bytes]:
+    """The contents that a peer is told with its task."""
+    words = [each.message for each in effects if isinstance(each, Tell) and each.peer == peer]
+    return [bytes(word.content) for word in words if isinstance(word, Task)]
