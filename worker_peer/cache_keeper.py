@@ -89,7 +89,7 @@ class CacheKeeper:
         # One decision at a time: two would count on the same bytes.
         self._deciding = asyncio.Lock()
         #: Bytes of contents that have been given room and are not there yet.
-        self._promised = 0
+        self._promises: Counter[str] = Counter()
         self._held: Counter[str] = Counter()
 
     # -- what is in use -------------------------------------------------------------------------------------------------
@@ -122,16 +122,24 @@ class CacheKeeper:
         """
         await self._make_room(task, size)
         try:
-            yield
+            with self.holding(task):
+                yield
         finally:
-            self._promised -= size
+            self._promises[task] -= size
+            if not self._promises[task]:
+                del self._promises[task]
+
+    @property
+    def _promised(self) -> int:
+        """Bytes of contents that have been given room, without those that are counted as there already."""
+        return sum(max(0, size - self._size_of(task)) for task, size in self._promises.items())
 
     async def _make_room(self, task: str, size: int) -> None:
         for look in range(_LOOKS):
             async with self._deciding:
                 shortage = await self._try_to_make_room(task, size)
                 if shortage is None:
-                    self._promised += size
+                    self._promises[task] += size
                     return
             if not shortage.passes or look + 1 == _LOOKS:
                 raise self._no_room(size, shortage)
