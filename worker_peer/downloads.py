@@ -13,7 +13,7 @@ from typing import assert_never
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
 from wire.messages import Drop, Lease, Leave, LeaveReason, Message, Origin, Report, Task
-from worker_peer.api import DownloadFailed, DownloadRequest
+from worker_peer.api import DownloadFailed, DownloadRequest, Waits
 from worker_peer.back_to_source import read_missing
 from worker_peer.broker_link import BrokerLink
 from worker_peer.config import PeerConfig
@@ -113,7 +113,7 @@ class Downloads:
 
     # -- the front ------------------------------------------------------------------------------------------------------
 
-    async def open(self, request: DownloadRequest) -> ContentReader:
+    async def open(self, request: DownloadRequest, waits: Waits | None = None) -> ContentReader:
         """Begin or join a download; returns when its length is known. Raises DownloadFailed."""
         task = request.task
         download = self._downloads.get(task)
@@ -127,7 +127,7 @@ class Downloads:
         if download.limit.rate and (request.rate == 0 or request.rate > download.limit.rate):
             download.limit.set_rate(request.rate, self._clock.now())
             self.exchange.limits_changed()
-        reader = ContentReader(download.content)
+        reader = ContentReader(download.content, waits)
         try:
             await reader.opened()
         except BaseException:
@@ -142,10 +142,11 @@ class Downloads:
             back_to_source_after_s=self._config.back_to_source_after_s,
         )
         session = Session(task, wanted_digest=request.wanted_digest, settings=settings, now=now)
-        content = SharedContent(task, self._executor)
+        content = SharedContent(task, self._executor, self._clock)
         link = self._supernodes.choose(request.supernodes or self._config.supernodes)
         download = _Download(request, session, content, link, now, now, TokenBucket(request.rate))
         content.supernode = link.node if link is not None else ""
+        content.provenance.session = session
         content.on_unread = lambda: self._unread(task)
         content.on_reading = lambda: self.exchange.follow_blocks(task)
         content.on_linked = lambda: self.exchange.mark_linked(task)
@@ -300,12 +301,9 @@ class Downloads:
                     if len(self._strikes) > _STRIKES_KEPT:
                         self._strikes.clear()
                     self._strikes[event.parent] += 1
+                    strikes = self._strikes[event.parent]
                     self._piece_log.strike(
-                        event.task,
-                        parent=event.parent,
-                        piece=event.piece,
-                        failure=event.failure,
-                        strikes=self._strikes[event.parent],
+                        event.task, parent=event.parent, piece=event.piece, failure=event.failure, strikes=strikes
                     )
                     if download.content.arrival is not None:
                         download.content.arrival.lost(event.piece)
@@ -321,24 +319,21 @@ class Downloads:
         start, size = arrival.layout.piece_span(piece)
         # In 1.x's log the supernode's cache is a peer of each task of its own.
         cid = f"{parent}~{download.session.task}" if parent.startswith("cdnnode:") else parent
+        last = max(start, start + size - 1)
         self._piece_log.downloading_piece(
-            download.session.task,
-            download.content.supernode,
-            cid,
-            piece,
-            start,
-            max(start, start + size - 1),
-            arrival.layout.piece_length,
+            download.session.task, download.content.supernode, cid, piece, start, last, arrival.layout.piece_length
         )
-        self.received[origin] += download.content.came(piece, origin)
+        self.received[origin] += download.content.came(piece, origin, parent)
 
     def _happened(self, download: _Download, event: Event) -> None:
         """Give an event to the session, do what it wants, and re-arm its timer."""
         effects = download.session.handle(event, self._clock.now())
+        download.content.provenance.happened(event)
         if download.session.state in _KNOWN and download.content.arrival is None and download.file is not None:
             self._show(download, download.file, PieceSet(download.file.layout.piece_count), download.session.content_type)
         for effect in effects:
             self._do(download, effect)
+        download.content.turned()
         if download.timer is not None:
             download.timer.cancel()
             download.timer = None
