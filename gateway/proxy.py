@@ -81,6 +81,7 @@ class Proxy:
     async def handle(self, request: ClientRequest, answer: Answer) -> None:
         """Answer one request. Raises ClientGone when nobody waits for the answer any more."""
         end = "cut"
+        self._traces.begin(answer.watch, lambda: (answer.status, answer.bytes_sent))
         try:
             await self._handle(request, answer)
             end = "complete" if answer.is_finished else "cut"
@@ -92,6 +93,7 @@ class Proxy:
 
     def _ended(self, answer: Answer, end: str) -> None:
         watch = answer.watch
+        self._traces.end(watch)
         if watch.is_own:
             return
         trace = watch.ended(status=answer.status, end=end, sent=answer.bytes_sent)

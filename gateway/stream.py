@@ -7,6 +7,7 @@ to Answer.write, which waits for the client.
 
 import asyncio
 import dataclasses
+import functools
 import hashlib
 import itertools
 import logging
@@ -31,7 +32,7 @@ from gateway.traces import Watch
 from wire.errors import ErrorCode
 from wire.ids import url_without_secrets
 from wire.messages import Origin
-from worker_peer.api import Content, DownloadFailed, DownloadRequest, Peer, Waits
+from worker_peer.api import Content, DownloadFailed, DownloadRequest, Giver, Peer, Waits
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
 
@@ -309,15 +310,16 @@ class BlobServer:
                 await answer.write(each)
                 continue
             chunks = began.chunks if is_first else aiter(began.content.read(each.start, each.stop))
-            sent_before, from_swarm = answer.bytes_sent, None
+            sent_before = answer.bytes_sent
+            answer.watch.coming = functools.partial(_given, began.content, answer, each.start, sent_before)
             try:
                 if is_first:
                     await answer.write(began.chunk)
                 async for chunk in chunks:
                     await answer.write(chunk)
             except DownloadFailed as error:
-                from_swarm = answer.bytes_sent - sent_before
-                left = Part(each.start + from_swarm, each.stop)
+                answer.watch.settle()
+                left = Part(each.start + answer.bytes_sent - sent_before, each.stop)
                 _LOG.warning("dfget url:%s: the rest comes from its upstream: %s", url_without_secrets(wish.wanted.url), error)
                 whole = began.content.length if began.told.status == 200 else None
                 await self._resume.rest(
@@ -325,8 +327,7 @@ class BlobServer:
                     digest=wish.wanted.wanted_digest if whole is not None else None, because=error,
                 )  # fmt: skip
             finally:
-                given = answer.bytes_sent - sent_before if from_swarm is None else from_swarm
-                answer.watch.gave(began.content.given_by(each.start, each.start + given))
+                answer.watch.settle()
                 await _ended(chunks)
             is_first = False
 
@@ -362,6 +363,11 @@ class BlobServer:
             extra={"event": "fallback", "fields": {"url": url, "reason": reason.value, "task": wanted.task}},
         )
         return reason
+
+
+def _given(content: Content, answer: Answer, start: int, sent_before: int) -> dict[Giver, int]:
+    """Who gave what has been sent of a part."""
+    return content.given_by(start, start + answer.bytes_sent - sent_before)
 
 
 async def _next_chunk(chunks: AsyncIterator[memoryview]) -> memoryview:

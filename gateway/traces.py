@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 from gateway.core.headers import Headers, first
 from gateway.core.manifest import MAX_BYTES, members_of
 from gateway.core.subject import Kind, Subject, subject_of
-from gateway.core.trace import OF_CAUSE, Account, Trace, Wait, from_line, given_of
+from gateway.core.trace import OF_CAUSE, UNDER_WAY, Account, Trace, Wait, from_line, given_of
 from gateway.core.traceparent import trace_id
 from worker_peer.api import Cause, Giver, Waits
 from worker_peer.host.background import Background
@@ -27,6 +27,8 @@ _OTHERS_KEPT: Final = 200
 #: The file is begun anew at this size, and the one before it is kept.
 FILE_BYTES: Final = 2 << 20
 _MAX_PENDING: Final = 4096
+#: Of requests that are under way so many are told.
+_RUNNING_TOLD: Final = 500
 #: What a process that is killed may lose.
 _GATHER_S: Final = 0.25
 _CLIENT_CHARACTERS: Final = 64
@@ -57,6 +59,8 @@ class Watch:
         self.own_bytes = 0
         self.is_own = False
         """One of this gateway's pages: nobody asks for its trace."""
+        self.coming: Callable[[], Mapping[Giver, int]] | None = None
+        """What has come out of the swarm beside `swarm`, while it comes."""
         self._manifest: bytearray | None = None
         self._encoding = self._digest = ""
 
@@ -102,6 +106,12 @@ class Watch:
         for giver, size in swarm.items():
             self.swarm[giver] = self.swarm.get(giver, 0) + size
 
+    def settle(self) -> None:
+        """What has come beside is all that comes so."""
+        if self.coming is not None:
+            self.gave(self.coming())
+            self.coming = None
+
     def answered(self, status: int, headers: Headers) -> None:
         """The answer's head goes out."""
         if self.subject.kind is Kind.MANIFEST and status == 200:
@@ -118,6 +128,19 @@ class Watch:
     def ended(self, *, status: int, end: str, sent: int) -> Trace:
         """What became of it."""
         self.account.end(self._clock.now())
+        return self._told(status, end, sent)
+
+    def so_far(self, *, status: int, sent: int) -> Trace:
+        """What has become of it until now."""
+        self.account.look(self._clock.now())
+        coming, before = self.coming, dict(self.swarm)
+        if coming is not None:
+            self.gave(coming())
+        told = self._told(status, UNDER_WAY, sent)
+        self.swarm = before
+        return told
+
+    def _told(self, status: int, end: str, sent: int) -> Trace:
         members: tuple[str, ...] = ()
         subject = self.subject
         if self._manifest is not None and end == "complete" and len(self._manifest) <= MAX_BYTES:
@@ -128,7 +151,8 @@ class Watch:
                 reference=subject.reference, digest=self._digest[:71],
             )  # fmt: skip
         swarm = sum(self.swarm.values())
-        registry = max(0, sent - swarm - self.own_bytes)
+        # Of a client that goes away not all that was written was sent.
+        own = min(self.own_bytes, max(0, sent - swarm))
         return Trace(
             id=self.id,
             # Not the wall clock of its beginning: that may have been set since, and traces are compared with each other.
@@ -136,8 +160,8 @@ class Watch:
             whole_us=self.account.whole_us,
             waits=dict(self.account.waits),
             bin_us=self.account.bin_us,
-            bins=self.account.bins,
-            given=given_of(self.swarm, registry=registry, own=self.own_bytes),
+            bins=tuple(dict(each) for each in self.account.bins),
+            given=given_of(self.swarm, registry=max(0, sent - swarm - own), own=own),
             subject=subject,
             method=self.method,
             status=status,
@@ -160,9 +184,19 @@ class Traces:
         # As lines: a quarter of the memory, and the file wants them so.
         self._of_images: deque[str] = deque(maxlen=KEPT)
         self._others: deque[str] = deque(maxlen=_OTHERS_KEPT)
+        #: Requests under way, and how far their answers are: status and bytes.
+        self._running: dict[Watch, Callable[[], tuple[int, int]]] = {}
         self._pending: deque[str] = deque(maxlen=_MAX_PENDING)
         self._writing = False
         self._is_broken = False
+
+    def begin(self, watch: Watch, answer: Callable[[], tuple[int, int]]) -> None:
+        """A request begins. `answer` tells its answer's status and bytes so far."""
+        self._running[watch] = answer
+
+    def end(self, watch: Watch) -> None:
+        """It is over; what became of it is `add`ed, or nobody's business."""
+        self._running.pop(watch, None)
 
     def add(self, trace: Trace) -> None:
         """One more."""
@@ -179,8 +213,13 @@ class Traces:
         (self._others if trace.subject.kind is Kind.OTHER else self._of_images).append(line)
 
     async def all(self) -> list[Trace]:
-        """In the order of their ends."""
-        return await asyncio.to_thread(_parsed, [*self._of_images, *self._others])
+        """In the order of their ends; those under way end now."""
+        running = []
+        for watch, answer in list(self._running.items())[:_RUNNING_TOLD]:
+            if not watch.is_own:
+                status, sent = answer()
+                running.append(watch.so_far(status=status, sent=sent))
+        return [*await asyncio.to_thread(_parsed, [*self._of_images, *self._others]), *running]
 
     async def load(self) -> None:
         """Take over what an earlier run has left. What cannot be read is left out."""

@@ -102,6 +102,8 @@ _PLACE_OF: Final[Mapping[Origin, Place]] = {
 }
 #: A trace names so many peers; what more of them gave stands in one entry.
 TOP_PEERS: Final = 5
+#: How a request ends that has not.
+UNDER_WAY: Final = "under way"
 _BINS: Final = 32
 #: Made once: it costs as much as what it encodes.
 _encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -129,6 +131,11 @@ class Account:
             self._spend(now)
             self.wait = wait
         return before
+
+    def look(self, now: float) -> None:
+        """Count what is waited for just now up to this moment."""
+        if not self._ended:
+            self._spend(now)
 
     def end(self, now: float) -> None:
         """The request is over."""
@@ -212,7 +219,7 @@ class Trace:
     status: int
     """0: no answer was begun."""
     end: str
-    """complete, cut, or client gone."""
+    """complete, cut, client gone, or UNDER_WAY."""
     way: str
     """p2p or direct, as the rules say; empty: no rule was asked."""
     rule: str = ""

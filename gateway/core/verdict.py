@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gateway.core.trace import PART_OF, Given, Part, Place, Trace, Wait, parts_of
+from gateway.core.trace import PART_OF, UNDER_WAY, Given, Part, Place, Trace, Wait, parts_of
 
 #: What takes less is slow for nobody.
 _SLOW_US: Final = 1_000_000
@@ -75,7 +75,9 @@ def outcome(trace: Trace) -> str:
         told.append(f"refused: {'dfdaemon' if _is_own(trace) else 'the registry'} answered {trace.status} to this client")
     elif trace.status >= 400:
         told.append(f"{'dfdaemon' if _is_own(trace) else 'the registry'} answered {trace.status}")
-    if trace.end != "complete":
+    if trace.end == UNDER_WAY:
+        told.append(f"still under way with {size(trace.sent_bytes)}")
+    elif trace.end != "complete":
         told.append(f"{'broken off' if trace.end == 'cut' else 'the client went away'} after {size(trace.sent_bytes)}")
     if trace.fallback and trace.status not in (401, 403):
         told.append(f"it came straight from the registry, because {_FALLBACKS.get(trace.fallback, trace.fallback)}")

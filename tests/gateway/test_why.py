@@ -306,6 +306,28 @@ async def test_a_fallback_that_fails_is_a_failure(peer: MemoryPeer, caplog: pyte
     assert line.levelname == "WARNING"
 
 
+async def test_what_hangs_just_now_is_told_too(peer: MemoryPeer) -> None:
+    held = peer.hold(f"http://x{_PATH}", Held(data=_DATA, waits_at=100_000, cause=Cause.SEED_READS, giver="10.0.0.7-1-2.000"))
+    async with upstream(permits(len(_DATA), ok(b"never"))) as origin, running_gateway(_CONFIG, peer) as gateway:
+        async with client(gateway.port) as user:
+            await user.send(_get(origin.port, _PARENT))
+            await held.waiting.wait()
+            told = await _told(gateway.port, _DIGEST)
+            assert told["requests"][0]["end"] == "under way"
+            assert told["verdict"].startswith("still under way with 97.7 KiB; ")
+            assert _from(told) == {"peer": 100_000}
+            assert told["waits"]["seed_reads"] > 0
+            later = await _told(gateway.port, _ID)
+            assert later["waits"]["seed_reads"] > told["waits"]["seed_reads"]
+            listed = (await _why(gateway.port))[1]["last"]
+            assert [each["trace"] for each in listed] == [_ID]
+            held.go.set()
+            assert (await user.response()).body == _DATA
+        done = await _told(gateway.port, _ID)
+    assert done["requests"][0]["end"] == "complete"
+    assert _from(done) == {"peer": len(_DATA)}
+
+
 async def test_a_client_that_goes_away_is_told(peer: MemoryPeer) -> None:
     held = peer.hold(f"http://x{_PATH}", Held(data=_DATA, waits_at=100_000))
     async with upstream(permits(len(_DATA), ok(b"never"))) as origin, running_gateway(_CONFIG, peer) as gateway:

@@ -76,6 +76,16 @@ def test_each_wait_is_charged_for_what_it_took() -> None:
     assert account.whole_us == 3_250_000
 
 
+def test_one_can_be_looked_at_while_it_runs() -> None:
+    account = Account(5.0)
+    account.turn(Wait.SEED, 6.0)
+    account.look(8.0)
+    assert account.waits == {Wait.OWN: 1_000_000, Wait.SEED: 2_000_000}
+    account.end(9.0)
+    account.look(20.0)
+    assert account.whole_us == 4_000_000
+
+
 def test_a_clock_that_stands_charges_nobody() -> None:
     account = Account(5.0)
     account.turn(Wait.ACCESS, 5.0)

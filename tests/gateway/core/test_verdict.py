@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.subject import Subject
-from gateway.core.trace import PART_OF, Given, Part, Place, Trace, Wait, parts_of
+from gateway.core.trace import PART_OF, UNDER_WAY, Given, Part, Place, Trace, Wait, parts_of
 from gateway.core.verdict import dominant, outcome, seconds, size, verdict, verdict_of
 
 #: How a sentence about the part is recognised: no other part's has it.
@@ -73,6 +73,7 @@ _TRACE: Final = Trace(
         ({"status": 502}, "dfdaemon answered 502"),
         ({"status": 502, "given": (Given(place=Place.REGISTRY, size=3),)}, "the registry answered 502"),
         ({"end": "client gone", "given": (Given(place=Place.SEED, size=2048),)}, "the client went away after 2.0 KiB"),
+        ({"end": UNDER_WAY}, "still under way with 0 B"),
         ({"end": "cut"}, "broken off after 0 B"),
         ({"fallback": "no_swarm"}, "it came straight from the registry, because no supernode answered"),
         ({"fallback": "of tomorrow"}, "it came straight from the registry, because of tomorrow"),
