@@ -24,12 +24,14 @@ import psutil
 from gateway.access import Access
 from gateway.certs import CertificateStore, Shown, listener_context, read_pem
 from gateway.config import ConfigError, GatewayConfig
+from gateway.config import home_of as home_of
 from gateway.connect import Probe, Tunnels
 from gateway.core.gate import Gate, WhiteHost
 from gateway.core.images import ImageRule, parse_pattern
 from gateway.core.permits import WhenDown
 from gateway.core.request_key import DownloadDefaults
 from gateway.core.rules import Authority, HijackHost, Mirror, ProxyRule, RuleTable, Trust, authority_of
+from gateway.data_plane import DataPlaneCollector
 from gateway.dfget_flags import DfgetFlags, parse_flags
 from gateway.link_metrics import LinkCollector
 from gateway.metrics import Metrics
@@ -39,6 +41,7 @@ from gateway.resume import Resume
 from gateway.server import GatewayServer, HttpDoor
 from gateway.stream import BlobServer, Patience
 from gateway.swarm_health import SwarmHealth
+from gateway.traces import Traces, traces_file
 from gateway.upgrade import Upgrades
 from gateway.upstream import Upstream, client_context
 from worker_peer.api import Peer
@@ -83,11 +86,6 @@ class Running:
     def url(self) -> str:
         """What goes into HTTP_PROXY."""
         return f"{self.scheme}://{Authority(self.host, self.port)}"
-
-
-def home_of(config: GatewayConfig) -> Path:
-    """`workHome`, or 1.x's default."""
-    return Path(config.work_home).expanduser() if config.work_home else Path.home() / ".small-dragonfly"
 
 
 def version() -> str:
@@ -213,9 +211,13 @@ async def run(
         upstream = Upstream()
         stack.push_async_callback(upstream.close)
         background = Background()
+        traces = Traces(background, traces_file(home_of(config)))
+        stack.push_async_callback(traces.close)
         stack.push_async_callback(background.close)
+        await traces.load()
         metrics = Metrics()
         metrics.registry.register(LinkCollector(lambda: peer.moved, lambda: peer.link))
+        metrics.registry.register(DataPlaneCollector(peer.data_plane))
         probe = Probe(clock)
         access = Access(
             upstream,
@@ -244,6 +246,7 @@ async def run(
             probe=probe,
             upgrades=Upgrades(upstream, background),
             metrics=metrics,
+            traces=traces,
             about=About(
                 version=version(),
                 peer=peer.peer_id,

@@ -82,6 +82,10 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
     _add_settings(doctor)
     doctor.add_argument("--json", default="false", metavar="BOOL", help="for programs")
     _add_setup(command("setup", "set docker, containerd or podman up for dfdaemon: shows the change first; --undo takes it back"))
+    explain = command("why", "say where a pull's time went and where its bytes came from; without a name: the last ones")
+    _add_settings(explain)
+    explain.add_argument("question", nargs="?", metavar="NAME", help="image (name:tag, name@sha256:..), digest or trace id")
+    explain.add_argument("--json", default="false", metavar="BOOL", help="for programs")
     command("gen-doc", "write the manual as Markdown").add_argument("-p", "--path", help="folder to write into; else stdout")
     command("help", "help about a command").add_argument("words", nargs="*", metavar="COMMAND", help="the command")
     return {"": parser, **commands.choices}
@@ -142,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _doctor(given)
         case "setup":
             return _setup(given)
+        case "why":
+            return _why(given)
         case "gen-doc":
             return write_documents(parsers, ["--path", given["path"]] if "path" in given else [])
         case "help":
@@ -208,6 +214,31 @@ def _setup(given: dict[str, Any]) -> int:
     except ConfigError as error:
         return _failed(str(error), error.exit_code)
     return command.run(options, config, command.terminal())
+
+
+def _why(given: dict[str, Any]) -> int:
+    from gateway import why
+    from gateway.config import ConfigError
+    from gateway.settings import load
+
+    as_json = given.pop("json").lower() in ("true", "t", "1")
+    question, file = given.pop("question", None) or "", given.pop("config", None)
+    try:
+        config = load(flags=given, environment=os.environ, file=Path(file) if file is not None else None).config
+        said = why.ask(config, question)
+    except ConfigError as error:
+        return _failed(str(error), error.exit_code)
+    except why.CannotAsk as error:
+        return _failed(str(error), 1)
+    if said.note:
+        print(f"dfdaemon: {said.note}", file=sys.stderr)
+    if as_json:
+        print(said.text)
+    elif said.is_known:
+        print(why.drawn(said.told, sys.stdout.encoding or "ascii"))
+    else:
+        return _failed(why.not_known(said.told), 1)
+    return int(not said.is_known)
 
 
 def _gen_ca(given: dict[str, Any]) -> int:

@@ -18,8 +18,11 @@ from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, ResponseStartLine
 from tornado.iostream import IOStream, StreamClosedError
 
-from gateway.core.headers import Headers, first
+from gateway.core.headers import Headers, first, without
 from gateway.core.rules import Authority
+from gateway.core.trace import Wait
+from gateway.core.traceparent import HEADER as TRACE_HEADER
+from gateway.traces import Watch
 
 #: A client that takes nothing of one write for so long is cut: dockerd leaves connections unread that it has given up.
 STALLED_AFTER_S: Final = 120.0
@@ -98,12 +101,17 @@ class ClientRequest:
     """None: the request has no body."""
     opened: Authority | None
     """The CONNECT target whose TLS was opened, or None on the plain port."""
+    is_local: Callable[[], bool] = field(default=lambda: False, repr=False)
+    """Whether a process of this host asks for itself (`sockets.is_from_here`)."""
 
 
 class Answer:
     """What goes back to the client: head, body, end. Exactly one of `finish` and `cut` ends it."""
 
-    def __init__(self, connection: HTTP1Connection, *, method: str, version: str, request_headers: HTTPHeaders) -> None:
+    def __init__(
+        self, connection: HTTP1Connection, *, method: str, version: str, request_headers: HTTPHeaders, watch: Watch
+    ) -> None:
+        self.watch = watch
         self._connection = connection
         self._method = method
         self._version = version
@@ -118,11 +126,18 @@ class Answer:
         """Whether a head has gone out: from then on the answer can only be finished or cut."""
         return self.status != 0
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all of it has gone out."""
+        return self._finished
+
     async def start(self, status: int, reason: str, headers: Headers) -> None:
         """Send the head. Raises ClientGone, and tornado.httputil.HTTPInputError for a field that is none."""
         fields = HTTPHeaders()
-        for name, value in headers:
+        # Of another gateway behind this one there may be a trace, too: this one's is what the client can ask about.
+        for name, value in (*without(headers, TRACE_HEADER), (TRACE_HEADER, self.watch.id)):
             fields.add(name, value)
+        self.watch.answered(status, headers)
         if "Date" not in fields:
             fields.add("Date", formatdate(usegmt=True))
         has_body = self._method != "HEAD" and status not in (204, 304)
@@ -144,13 +159,15 @@ class Answer:
             # Tornado passes a view on as it is, whatever its signature says (IOStream.write takes both).
             await self._sent(self._connection.write(cast("bytes", part)))
             self.bytes_sent += len(part)
+            self.watch.wrote(part)
 
     async def _sent(self, future: "asyncio.Future[None]") -> None:
         try:
             if future.done():
                 future.result()
             else:
-                await asyncio.wait_for(future, STALLED_AFTER_S)
+                with self.watch.on(Wait.CLIENT):
+                    await asyncio.wait_for(future, STALLED_AFTER_S)
         except StreamClosedError:
             raise ClientGone from None
         except TimeoutError:
@@ -191,5 +208,6 @@ class Answer:
         fields = headers if first(headers, "Content-Type") else (("Content-Type", "text/plain; charset=utf-8"), *headers)
         await self.start(status, reason, (*fields, ("Content-Length", str(len(body)))))
         if self._method != "HEAD":
+            self.watch.own_bytes += len(body)
             await self.write(body)
         self.finish()

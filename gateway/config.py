@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 from gateway.core.images import parse_pattern
 from worker_peer.host.schema import setting
@@ -252,3 +253,8 @@ def _check_pattern(key: str, pattern: str) -> None:
         re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"{key}: {pattern!r} is no regular expression: {error}") from None
+
+
+def home_of(config: GatewayConfig) -> Path:
+    """`workHome`, or 1.x's default."""
+    return Path(config.work_home).expanduser() if config.work_home else Path.home() / ".small-dragonfly"

@@ -7,6 +7,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from gateway.core.rules import Verdict
+from gateway.core.trace import Trace, parts_of
 from wire.messages import Origin
 from worker_peer.api import Content, Received
 
@@ -74,6 +75,13 @@ class Metrics:
             registry=self.registry,
             buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
         )
+        self._waited = Histogram(
+            f"{_PREFIX}_phase_seconds",
+            "What requests waited for, by verdict (p2p, direct, none) and phase; a phase that took no time is not counted.",
+            ["verdict", "phase"],
+            registry=self.registry,
+            buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 1, 5, 30, 120),
+        )
         # Several readers share one content, now and later: what has been counted of its bytes is kept beside its tally.
         self._counted: OrderedDict[int, tuple[Received, dict[Origin, int]]] = OrderedDict()
 
@@ -100,6 +108,12 @@ class Metrics:
     def first_byte(self, seconds: float) -> None:
         """The peer gave a blob's first byte."""
         self._first_byte.observe(seconds)
+
+    def waited(self, trace: Trace) -> None:
+        """A request is over."""
+        for part, spent in parts_of(trace.waits).items():
+            if spent:
+                self._waited.labels(trace.way or "none", part.value).observe(spent / 1e6)
 
     def read(self, content: Content) -> None:
         """A reader of a content ends: what has come of it and was not counted before is counted."""

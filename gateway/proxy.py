@@ -3,6 +3,7 @@
 Drives and decides nothing itself: rules.py judges, stream.py answers out of the swarm, upstream.py goes straight.
 """
 
+import asyncio
 import dataclasses
 import json
 import logging
@@ -15,17 +16,21 @@ from urllib.parse import urljoin
 from tornado.httputil import HTTPInputError
 
 from gateway.access import Access
-from gateway.client import Answer, ClientRequest
+from gateway.client import Answer, ClientGone, ClientRequest
 from gateway.connect import Probe, Speaks
+from gateway.core import why
 from gateway.core.gate import Gate, Refusal
 from gateway.core.headers import first, has_passed, to_upstream, via, without
 from gateway.core.mirror_target import HEADER as REGISTRY_HEADER
 from gateway.core.mirror_target import mirror_target
 from gateway.core.redirects import Redirects
-from gateway.core.rules import Authority, Decision, RuleTable, Verdict, authority_of, parse_authority
+from gateway.core.rules import Authority, Decision, RuleTable, Verdict, authority_of, is_address, parse_authority
+from gateway.core.subject import Kind
+from gateway.core.trace import Wait
 from gateway.local_registry import LocalRegistry, with_registry_credentials
 from gateway.metrics import CONTENT_TYPE, Fallback, Metrics
 from gateway.stream import BlobServer
+from gateway.traces import Traces
 from gateway.upgrade import Upgrades, wants_upgrade
 from gateway.upstream import REDIRECTS, Response, Upstream, UpstreamBroke, UpstreamFailed, host_of
 from wire.ids import url_without_secrets
@@ -34,7 +39,7 @@ from worker_peer.host.clock import Clock
 
 _LOG = logging.getLogger("dfdaemon")
 _OPEN: Final = Gate()
-_OWN_PATHS: Final = frozenset({"/metrics", "/_ping", "/version", "/debug/version"})
+_OWN_PATHS: Final = frozenset({"/metrics", "/_ping", "/version", "/debug/version", why.PATH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +59,7 @@ class Proxy:
 
     def __init__(
         self, *, rules: RuleTable, upstream: Upstream, blobs: BlobServer, access: Access, probe: Probe, upgrades: Upgrades,
-        metrics: Metrics, about: About, is_own: Callable[[Authority], bool], clock: Clock, gate: Gate = _OPEN,
+        metrics: Metrics, traces: Traces, about: About, is_own: Callable[[Authority], bool], clock: Clock, gate: Gate = _OPEN,
     ) -> None:  # fmt: skip
         """`is_own` tells whether an address leads to this very gateway."""
         #: Replaced as a whole by a reload; a running request keeps what it began with.
@@ -69,11 +74,44 @@ class Proxy:
         self._redirects = Redirects()
         self._local = LocalRegistry(upstream, self.resolve)
         self._metrics = metrics
+        self._traces = traces
         self._about = about
         self.is_own = is_own
 
     async def handle(self, request: ClientRequest, answer: Answer) -> None:
         """Answer one request. Raises ClientGone when nobody waits for the answer any more."""
+        end = "cut"
+        self._traces.begin(answer.watch, lambda: (answer.status, answer.bytes_sent))
+        try:
+            await self._handle(request, answer)
+            end = "complete" if answer.is_finished else "cut"
+        except (ClientGone, asyncio.CancelledError):
+            end = "client gone"
+            raise
+        finally:
+            self._ended(answer, end)
+
+    def _ended(self, answer: Answer, end: str) -> None:
+        watch = answer.watch
+        self._traces.end(watch)
+        if watch.is_own:
+            return
+        trace = watch.ended(status=answer.status, end=end, sent=answer.bytes_sent)
+        self._metrics.waited(trace)
+        self._traces.add(trace)
+        if watch.fallback and watch.fallback != Fallback.CONDITIONAL.value:
+            is_well = end == "complete" and trace.status < 400
+            outcome = "CLIENT GONE" if end == "client gone" else "SUCCESS" if is_well else "FAIL"
+            fields = {"url": trace.subject.url, "outcome": outcome.lower(), "reason": trace.fallback, "trace": trace.id}
+            _LOG.log(
+                logging.INFO if is_well else logging.WARNING,
+                "dfget url:%s [%s] cost:%.3fs length:%d round trip directly, because of %s: status %d, trace %s",
+                trace.subject.url, outcome, trace.whole_us / 1e6, answer.bytes_sent, trace.fallback, trace.status, trace.id,
+                extra={"event": "fallback_ended", "fields": fields},
+            )  # fmt: skip
+
+    async def _handle(self, request: ClientRequest, answer: Answer) -> None:
+        answer.watch.judged(request.target)
         if refusal := self.refusal(request):
             await answer.say(refusal.status, refusal.reason, refusal.text, refusal.headers)
             return
@@ -81,10 +119,12 @@ class Proxy:
             await answer.say(508, "Loop Detected", "dfdaemon: this request has been here before: its upstream leads back\n")
             return
         if request.opened is None and self._local.serves(request):
-            await self._local.answer(request, answer, scheme=self._about.scheme)
+            with answer.watch.on(Wait.ACCESS):
+                await self._local.answer(request, answer, scheme=self._about.scheme)
             return
         try:
-            decision = await self._judge(request)
+            with answer.watch.on(Wait.HEAD):
+                decision = await self._judge(request)
         except UpstreamFailed as error:
             await answer.say(502, "Bad Gateway", str(error))
             return
@@ -93,6 +133,8 @@ class Proxy:
             seen = with_registry_credentials(without(seen, REGISTRY_HEADER))
         request = dataclasses.replace(request, headers=seen)
         verdict = decision.verdict if decision else Verdict.DIRECT
+        if decision is not None:
+            answer.watch.judged(decision.asked or decision.url, way=verdict.value, rule=decision.reason)
         self._metrics.begun()
         whole = False
         try:
@@ -203,6 +245,7 @@ class Proxy:
             if fallback is None:
                 return True
             self._metrics.fell_back(fallback)
+            answer.watch.fallback = fallback.value
             if fallback is not Fallback.CONDITIONAL:
                 _LOG.debug("round trip directly: %s", url_without_secrets(decision.url))
         return await self._straight(decision, request, answer)
@@ -213,12 +256,17 @@ class Proxy:
         headers = to_upstream(request.headers, host=host_of(decision.url))
         body = request.body.chunks() if request.body is not None else None
         expects = request.body is not None and request.body.is_expected
+        # Whoever asks for a token asks whether he may.
+        is_token = answer.watch.subject.kind is Kind.TOKEN
+        answer.watch.turn(Wait.ACCESS if is_token else Wait.HEAD)
         try:
             async with self._upstream.request(
                 request.method, decision.url, headers, decision.trust, body=body, expects=expects
             ) as response:
                 if decision.kept_out and response.status in REDIRECTS and (to := first(response.headers, "Location")):
                     self._redirects.sent_on(urljoin(decision.asked or decision.url, to), decision.reason, self._clock.now())
+                if not is_token:
+                    answer.watch.turn(Wait.BODY)
                 if request.method in ("GET", "HEAD"):
                     self._access.saw(decision.url, request.headers, response.status)
                 return await self._pass_on(response, decision, answer)
@@ -248,15 +296,29 @@ class Proxy:
             path = _path_of(path)
         if request.opened is not None or path not in _OWN_PATHS:
             await answer.say(400, "Bad Request", "dfdaemon: the request names no upstream that can be asked\n")
-        elif request.method not in ("GET", "HEAD"):
+            return
+        answer.watch.is_own = True
+        if request.method not in ("GET", "HEAD"):
             await answer.say(405, "Method Not Allowed", "dfdaemon: GET or HEAD\n", (("Allow", "GET, HEAD"),))
         elif path == "/metrics":
             await answer.say(200, "OK", self._metrics.text().decode(), (("Content-Type", CONTENT_TYPE),))
         elif path == "/_ping":
             await answer.say(200, "OK", "OK")
+        elif path == why.PATH:
+            await self._why(request, answer)
         else:
             text = json.dumps({"Version": self._about.version, "Peer": self._about.peer})
             await answer.say(200, "OK", text + "\n", (("Content-Type", "application/json"),))
+
+    async def _why(self, request: ClientRequest, answer: Answer) -> None:
+        """What became of requests: for processes of this host alone, and by a name that no page's script can have."""
+        host = parse_authority(first(request.headers, "Host") or "", default_port=80)
+        if not request.is_local() or host is None or not is_address(host.host):
+            await answer.say(403, "Forbidden", "dfdaemon: traces are told to this host by 127.0.0.1 alone: dfdaemon why\n")
+            return
+        traces = await self._traces.all()
+        found = await asyncio.to_thread(why.answer, traces, why.question_of(request.target))
+        await answer.say(found.status, found.reason, found.text + "\n", (("Content-Type", "application/json"),))
 
 
 async def _copy(chunks: AsyncGenerator[bytes, None], answer: Answer) -> None:

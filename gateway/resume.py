@@ -14,6 +14,7 @@ from gateway.core.headers import Headers, first, to_source
 from gateway.core.permits import Facts
 from gateway.core.ranges import Part
 from gateway.core.rules import Decision
+from gateway.core.trace import Wait
 from gateway.upstream import Upstream, UpstreamBroke, UpstreamFailed
 from worker_peer.api import Content, DownloadFailed
 
@@ -52,6 +53,7 @@ class Resume:
         at, held = left.start, b""
         for _ in range(_ATTEMPTS):
             try:
+                answer.watch.turn(Wait.BODY)
                 async for chunk in self._part(decision, headers, etag, Part(at, left.stop), content.length):
                     at += len(chunk)
                     if whole is not None:

@@ -30,7 +30,8 @@ from gateway.client import Answer, ClientGone, ClientRequest, RequestBody
 from gateway.core.framing import fault_of
 from gateway.core.rules import Authority
 from gateway.http_connection import ServerConnection
-from gateway.sockets import bridge, first_byte
+from gateway.sockets import bridge, first_byte, is_from_here
+from gateway.traces import Watch
 from worker_peer.host.background import Background
 
 #: First byte of a TLS record with a handshake message (RFC 8446 §5.1).
@@ -195,12 +196,17 @@ class _Exchange(HTTPMessageDelegate):
             headers=fields,
             body=self._body,
             opened=opened,
+            is_local=lambda: self._connection.stream is not None and is_from_here(self._connection.stream.socket),
         )
         if start_line.method == "CONNECT" and self._door.tunnels(request):
             self._door.tunnel(self._connection, start_line.path)
             return
         answer = self._answer = Answer(
-            self._connection, method=start_line.method, version=start_line.version, request_headers=headers
+            self._connection,
+            method=start_line.method,
+            version=start_line.version,
+            request_headers=headers,
+            watch=Watch(fields, method=start_line.method),
         )
         self._connection.set_close_callback(self._gone)
         self._task = self._door.begin(self._server_conn, request, answer)

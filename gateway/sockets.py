@@ -4,7 +4,9 @@ Bytes are moved through one reused buffer per direction; each direction waits fo
 """
 
 import asyncio
+import ipaddress
 import socket
+import weakref
 from collections.abc import Awaitable
 from typing import Final
 
@@ -15,6 +17,8 @@ from gateway.core.rules import Authority
 DIAL_S: Final = 10.0
 #: Per direction of a tunnel; larger buys little, and an idle tunnel holds it.
 _BUFFER_BYTES: Final = 64 << 10
+#: What was dialled for somebody else and is still there: a tunnel may lead back to this gateway's own port.
+_DIALLED: Final[weakref.WeakSet[socket.socket]] = weakref.WeakSet()
 
 
 async def dial(target: Authority) -> socket.socket:
@@ -36,8 +40,25 @@ async def dial(target: Authority) -> socket.socket:
                 raise
             else:
                 keep_alive(made)
+                _DIALLED.add(made)
                 return made
         raise failure
+
+
+def is_from_here(own: socket.socket | None) -> bool:
+    """Whether an accepted socket's other end is a process of this host, by loopback, that asks for itself: not a tunnel of
+    this gateway, behind which may be anybody."""
+    if own is None or own.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    try:
+        peer = own.getpeername()
+        address = ipaddress.ip_address(peer[0].partition("%")[0])
+    except (OSError, ValueError):
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    if not (mapped or address).is_loopback:
+        return False
+    return not any(each.fileno() >= 0 and each.getsockname()[:2] == peer[:2] for each in _DIALLED)
 
 
 def keep_alive(own: socket.socket) -> None:

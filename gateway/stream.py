@@ -7,6 +7,7 @@ to Answer.write, which waits for the client.
 
 import asyncio
 import dataclasses
+import functools
 import hashlib
 import itertools
 import logging
@@ -23,13 +24,15 @@ from gateway.core.permits import Facts
 from gateway.core.ranges import Part, RangeAnswer, Unsatisfiable, answer_for, resolve
 from gateway.core.request_key import DownloadDefaults, download_request
 from gateway.core.rules import Decision
+from gateway.core.trace import Wait
 from gateway.metrics import Fallback, Metrics
 from gateway.resume import Resume
 from gateway.swarm_health import LOCAL_S, NoSwarm, SwarmHealth
+from gateway.traces import Watch
 from wire.errors import ErrorCode
 from wire.ids import url_without_secrets
 from wire.messages import Origin
-from worker_peer.api import Content, DownloadFailed, DownloadRequest, Peer
+from worker_peer.api import Content, DownloadFailed, DownloadRequest, Giver, Peer, Waits
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
 
@@ -106,10 +109,26 @@ class BlobServer:
             return Fallback.CONDITIONAL
         began_at = self._clock.now()
         wanted = download_request(decision, request.headers, self._defaults)
-        opened = await self._permitted(request, decision, wanted)
-        if isinstance(opened, Fallback):
-            return opened
-        content, facts, wanted = opened
+        waits = Waits()
+        try:
+            opened = await self._permitted(request, decision, wanted, answer.watch, waits)
+            if isinstance(opened, Fallback):
+                return opened
+            return await self._opened(request, decision, answer, began_at, *opened)
+        finally:
+            # Whatever the peer still does for it, this request waits for other things now.
+            waits.on_turn = None
+
+    async def _opened(
+        self,
+        request: ClientRequest,
+        decision: Decision,
+        answer: Answer,
+        began_at: float,
+        content: Content,
+        facts: Facts,
+        wanted: DownloadRequest,
+    ) -> Fallback | None:
         wish = _Wish(request=request, decision=decision, wanted=wanted, facts=facts, began_at=began_at)
         try:
             if facts.length not in (None, content.length):
@@ -122,16 +141,17 @@ class BlobServer:
     # -- may this client, and is it here --------------------------------------------------------------------------------
 
     async def _permitted(
-        self, request: ClientRequest, decision: Decision, wanted: DownloadRequest
+        self, request: ClientRequest, decision: Decision, wanted: DownloadRequest, watch: Watch, waits: Waits
     ) -> tuple[Content, Facts, DownloadRequest] | Fallback:
         """The content, once it is known that this client may have it; and the request by which it was opened."""
         standing, facts = self._access.standing(decision, request.headers)
         if standing is Standing.PERMITTED:
-            content = await self._open(wanted)
+            content = await self._open(wanted, watch.attach(waits))
             return content if isinstance(content, Fallback) else (content, facts, wanted)
         if standing is Standing.UNKNOWN or wanted.wanted_digest is None:
             # Not a word to the swarm before: a stranger's credentials must not make a task fail that others want.
-            asked = await self._access.ask(decision, request.headers)
+            with watch.on(Wait.ACCESS):
+                asked = await self._access.ask(decision, request.headers)
             if asked is None:
                 return Fallback.NOT_PERMITTED
             if wanted.wanted_digest is None:
@@ -139,14 +159,16 @@ class BlobServer:
                 if version is None:
                     return Fallback.NOT_PERMITTED
                 wanted = dataclasses.replace(wanted, identifier=version)
-            content = await self._open(wanted)
+            content = await self._open(wanted, watch.attach(waits))
             return content if isinstance(content, Fallback) else (content, asked, wanted)
-        opening: asyncio.Task[Content | Fallback] | None = self._background.spawn(self._open(wanted), "open")
+        opening: asyncio.Task[Content | Fallback] | None = self._background.spawn(self._open(wanted, waits), "open")
         assert opening is not None
         try:
-            asked = await self._access.ask(decision, request.headers)
+            with watch.on(Wait.ACCESS):
+                asked = await self._access.ask(decision, request.headers)
             if asked is None:
                 return Fallback.NOT_PERMITTED
+            watch.attach(waits)
             content = await asyncio.shield(opening)
             opening = None
             return content if isinstance(content, Fallback) else (content, asked, wanted)
@@ -161,12 +183,12 @@ class BlobServer:
             assert not isinstance(content, Fallback)
             self._background.spawn(content.close(), "close")
 
-    async def _open(self, wanted: DownloadRequest) -> Content | Fallback:
+    async def _open(self, wanted: DownloadRequest, waits: Waits) -> Content | Fallback:
         """The content, or why not."""
         match self._health.begin():
             case Trial.WAIT:
                 began_at = self._clock.now()
-                opened = await self._try(wanted, self._patience.open_s)
+                opened = await self._try(wanted, self._patience.open_s, waits)
                 if isinstance(opened, Fallback):
                     if opened is Fallback.NO_SWARM and self._clock.now() - began_at > LOCAL_S:
                         self._health.failed()
@@ -176,7 +198,7 @@ class BlobServer:
             case Trial.PROBE:
                 self._background.spawn(self._probe(wanted), "probe the swarm")
         try:
-            return await asyncio.wait_for(self._peer.open(wanted), LOCAL_S)
+            return await asyncio.wait_for(self._peer.open(wanted, waits), LOCAL_S)
         except (TimeoutError, DownloadFailed):
             return Fallback.NO_SWARM
         except Exception as error:
@@ -185,7 +207,7 @@ class BlobServer:
 
     async def _probe(self, wanted: DownloadRequest) -> None:
         """Ask the swarm for what a client has just gone elsewhere for: does it answer again?"""
-        opened = await self._try(wanted, self._patience.open_s)
+        opened = await self._try(wanted, self._patience.open_s, Waits())
         if opened is Fallback.NO_SWARM:
             self._health.failed(probe=True)
             return
@@ -193,9 +215,9 @@ class BlobServer:
         if not isinstance(opened, Fallback):
             await opened.close()
 
-    async def _try(self, wanted: DownloadRequest, at_most_s: float) -> Content | Fallback:
+    async def _try(self, wanted: DownloadRequest, at_most_s: float, waits: Waits) -> Content | Fallback:
         try:
-            return await self._health.patient(self._peer.open(wanted), at_most_s)
+            return await self._health.patient(self._peer.open(wanted, waits), at_most_s)
         except NoSwarm:
             return self._refused(wanted, Fallback.NO_SWARM, "no supernode gives a sign of life")
         except TimeoutError:
@@ -284,16 +306,19 @@ class BlobServer:
         is_first = True
         for each in began.told.body:
             if isinstance(each, bytes):
+                answer.watch.own_bytes += len(each)
                 await answer.write(each)
                 continue
             chunks = began.chunks if is_first else aiter(began.content.read(each.start, each.stop))
             sent_before = answer.bytes_sent
+            answer.watch.coming = functools.partial(_given, began.content, answer, each.start, sent_before)
             try:
                 if is_first:
                     await answer.write(began.chunk)
                 async for chunk in chunks:
                     await answer.write(chunk)
             except DownloadFailed as error:
+                answer.watch.settle()
                 left = Part(each.start + answer.bytes_sent - sent_before, each.stop)
                 _LOG.warning("dfget url:%s: the rest comes from its upstream: %s", url_without_secrets(wish.wanted.url), error)
                 whole = began.content.length if began.told.status == 200 else None
@@ -302,6 +327,7 @@ class BlobServer:
                     digest=wish.wanted.wanted_digest if whole is not None else None, because=error,
                 )  # fmt: skip
             finally:
+                answer.watch.settle()
                 await _ended(chunks)
             is_first = False
 
@@ -331,12 +357,17 @@ class BlobServer:
     def _refused(self, wanted: DownloadRequest, reason: Fallback, why: str) -> Fallback:
         url = url_without_secrets(wanted.url)
         _LOG.warning(
-            "dfget url:%s [FAIL] round trip directly: %s",
+            "dfget url:%s round trip directly: %s",
             url,
             why,
             extra={"event": "fallback", "fields": {"url": url, "reason": reason.value, "task": wanted.task}},
         )
         return reason
+
+
+def _given(content: Content, answer: Answer, start: int, sent_before: int) -> dict[Giver, int]:
+    """Who gave what has been sent of a part."""
+    return content.given_by(start, start + answer.bytes_sent - sent_before)
 
 
 async def _next_chunk(chunks: AsyncIterator[memoryview]) -> memoryview:

@@ -13,6 +13,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from gateway.client import Answer, ClientRequest
 from gateway.core.headers import end_to_end, first, listed, without
 from gateway.core.rules import Decision
+from gateway.core.traceparent import HEADER as TRACE_HEADER
 from gateway.upstream import Upstream, UpstreamFailed, host_of
 from worker_peer.host.background import Background
 
@@ -60,6 +61,7 @@ class Upgrades:
         except BaseException:
             writer.close()
             raise
+        said = said[:-2] + f"{TRACE_HEADER}: {answer.watch.id}\r\n\r\n".encode()
         stream = answer.hand_over(101)
         self._background.spawn(_pass(stream, said, reader, writer), "upgraded")
         return True

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 from wire.errors import ErrorCode
@@ -83,6 +84,64 @@ class Received:
         return sum(self.by_origin.values())
 
 
+class Cause(Enum):
+    """What the reader of a content waits for."""
+
+    STORE = "store"
+    """This host's disk: what is there is looked for, read or digested."""
+    SUPERNODE = "supernode"
+    """Its answer, or its grant of what somebody has."""
+    SEED_OPENS = "seed_opens"
+    """The seed has asked the source, which has not answered."""
+    SEED_READS = "seed_reads"
+    """The seed reads the source, and has nothing that this host has not."""
+    SEED = "seed"
+    """Pieces that the seed is sending."""
+    PEERS = "peers"
+    """Pieces that other peers are sending."""
+    SOURCE = "source"
+    """This host's peer reads the source by itself."""
+
+
+class Waits:
+    """What one reader waits for, from open to close: a switch that stands on one cause, or on none."""
+
+    def __init__(self, on_turn: Callable[[Cause | None, float], None] | None = None) -> None:
+        """`on_turn(cause, now)` is called when it is turned: seldom, never for each block. None: it waits for nothing."""
+        self.cause: Cause | None = None
+        self.on_turn = on_turn
+        #: Of causes that are over.
+        self.seconds: dict[Cause, float] = {}
+        self._since = 0.0
+
+    def turn(self, cause: Cause | None, now: float) -> None:
+        """From `now` on (monotonic seconds) that is waited for."""
+        if cause is not self.cause:
+            if self.cause is not None:
+                self.seconds[self.cause] = self.seconds.get(self.cause, 0.0) + now - self._since
+            self.cause, self._since = cause, now
+            if self.on_turn is not None:
+                self.on_turn(cause, now)
+
+
+#: Who gave bytes, and which parent of that kind (empty: the source, the disk).
+Giver = tuple[Origin, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataPlane:
+    """How busy a peer's data sockets are, as of a moment ago."""
+
+    serving: int = 0
+    """Requests of children that are not answered yet."""
+    fetching: int = 0
+    """Pieces that were granted to this peer and are not here yet."""
+    sent_bytes: int = 0
+    """Of blocks, given to children."""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """Frames that were not accepted, by reason: a closed set of words."""
+
+
 class Content(Protocol):
     """One content on its way to this host, or already here. Several readers may share it."""
 
@@ -116,6 +175,10 @@ class Content(Protocol):
 
     def mark_linked(self) -> None:
         """A hard link to the content's file has been given out: somebody may edit it, so it is checked when served."""
+        ...
+
+    def given_by(self, start: int, stop: int) -> dict[Giver, int]:
+        """Bytes from `start` up to `stop` by who gave them. What was here before this reader came is the disk's."""
         ...
 
     async def close(self) -> None:
@@ -156,12 +219,16 @@ class Peer(Protocol):
         """This host's link by direction, `down` and `up`; empty: the peer does not look at it."""
         ...
 
-    async def open(self, request: DownloadRequest) -> Content:
-        """Begin, or join, the download of a content; returns when its length is known.
+    async def open(self, request: DownloadRequest, waits: Waits | None = None) -> Content:
+        """Begin, or join, the download of a content; returns when its length is known. `waits` is told what it waits for.
 
         Raises DownloadFailed when it cannot be had: the caller then has given nothing to its own client yet, and may go
         to the source by itself. With no supernode in reach that takes less than a second.
         """
+        ...
+
+    def data_plane(self) -> DataPlane:
+        """How busy its data sockets are."""
         ...
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ import zmq
 
 from wire.messages import Alive, CacheList, Collect, Drop, Hello, Keep, Message, Origin, Role, Warm
 from wire.version import PROTOCOL
-from worker_peer.api import DownloadRequest, LinkUse, Moved
+from worker_peer.api import DataPlane, DownloadRequest, LinkUse, Moved, Waits
 from worker_peer.broker_link import BrokerLink, LinkHandlers
 from worker_peer.cache_answers import CacheAnswers
 from worker_peer.cache_keeper import CacheKeeper
@@ -186,9 +186,13 @@ class PeerProcess:
 
     # -- worker_peer.api.Peer -------------------------------------------------------------------------------------------
 
-    async def open(self, request: DownloadRequest) -> ContentReader:
+    async def open(self, request: DownloadRequest, waits: Waits | None = None) -> ContentReader:
         """See `worker_peer.api.Peer.open`."""
-        return await self.downloads.open(request)
+        return await self.downloads.open(request, waits=waits)
+
+    def data_plane(self) -> DataPlane:
+        """See `worker_peer.api.Peer.data_plane`."""
+        return self.exchange.data_plane()
 
     async def close(self) -> None:
         """End every download and every socket."""

@@ -99,6 +99,11 @@ class BlockFetcher:
         return self._fetching.next_deadline()
 
     @property
+    def waiting(self) -> int:
+        """Pieces on their way. May be asked by any thread."""
+        return len(self._fetching)
+
+    @property
     def is_connected(self) -> bool:
         """Whether there are connections that may become idle."""
         return bool(self._links)

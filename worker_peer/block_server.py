@@ -79,6 +79,11 @@ class BlockServer:
         self.router.close(0)
         self._publisher.close(0)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that are not answered yet. May be asked by any thread."""
+        return self._serving.waiting
+
     def next_deadline(self) -> float | None:
         """When there is something to do although no message comes."""
         times = [time for time in (self._serving.next_deadline(), self._waits_until, self._tells_at) if time is not None]

@@ -12,9 +12,11 @@ from typing import Final
 from wire.errors import ErrorCode
 from wire.messages import Origin
 from wire.pieces import DIGEST_BYTES, MIB
-from worker_peer.api import DownloadFailed, Received
+from worker_peer.api import Cause, DownloadFailed, Giver, Received, Waits
 from worker_peer.core.arrival import Arrival
+from worker_peer.core.provenance import Provenance
 from worker_peer.core.session_events import Purpose
+from worker_peer.host.clock import Clock, SystemClock
 from worker_peer.host.digests import block_digest
 from worker_peer.host.store import ContentChanged, TaskFile
 
@@ -29,7 +31,7 @@ class ContentDamaged(DownloadFailed):
 class SharedContent:
     """What all readers of one content share."""
 
-    def __init__(self, task: str, executor: Executor) -> None:
+    def __init__(self, task: str, executor: Executor, clock: Clock | None = None) -> None:
         self.task = task
         self.content_type = ""
         self.received = Received()
@@ -46,9 +48,12 @@ class SharedContent:
         self.supernode = ""
         #: What the disk gives is not what was stored: nobody may be given it any more.
         self.damaged = False
+        #: Who gave which piece, and what is waited for.
+        self.provenance = Provenance()
         self._executor = executor
-        # Pieces that `received` has counted. Not `arrival`'s: a piece may be whole there by its blocks already.
-        self._counted: set[int] = set()
+        self._clock = clock or SystemClock()
+        # Readers that wait just now, and for which piece.
+        self._waiting: dict[Waits, int] = {}
         self._changed = asyncio.Event()
         self._purposes: Counter[Purpose] = Counter()
 
@@ -82,15 +87,14 @@ class SharedContent:
         self.file, self.arrival, self.content_type = file, arrival, content_type
         self.wake()
 
-    def came(self, piece: int, origin: Origin) -> int:
-        """A piece is here. Returns its bytes; 0: it was here before."""
+    def came(self, piece: int, origin: Origin, giver: str = "") -> int:
+        """A piece is here, from the parent `giver`. Returns its bytes; 0: it was here before."""
         assert self.arrival is not None
         self.arrival.piece(piece)
         self.wake()
-        if piece in self._counted:
-            return 0
-        self._counted.add(piece)
         size = self.arrival.layout.piece_span(piece)[1]
+        if not self.provenance.came(piece, size, (origin, giver)):
+            return 0
         self.received.by_origin[origin] += size
         return size
 
@@ -109,16 +113,36 @@ class SharedContent:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def turned(self) -> None:
+        """Something has happened to the download: what is waited for may be another thing now."""
+        for waits, piece in self._waiting.items():
+            waits.turn(self.provenance.cause(piece), self._clock.now())
+
     # -- waited for by readers ------------------------------------------------------------------------------------------
 
-    async def wait_until(self, reached: Callable[[], bool]) -> None:
-        """Wait for a condition. Raises the failure when there is one, unless the condition holds."""
-        while not reached():
-            if self.failure is not None:
-                raise self.failure
-            await self._changed.wait()
+    async def wait_until(self, reached: Callable[[], bool], waits: Waits | None = None, piece: int = 0) -> None:
+        """Wait for a condition. Raises the failure when there is one, unless the condition holds.
 
-    async def read_some(self, start: int, stop: int, *, verify: bool = False) -> memoryview:
+        `waits` learns what is waited for: it has to do with `piece`.
+        """
+        if reached():
+            return
+        if waits is not None:
+            self._waiting[waits] = piece
+            waits.turn(self.provenance.cause(piece), self._clock.now())
+        try:
+            while True:
+                if self.failure is not None:
+                    raise self.failure
+                await self._changed.wait()
+                if reached():
+                    return
+        finally:
+            if waits is not None:
+                self._waiting.pop(waits, None)
+                waits.turn(None, self._clock.now())
+
+    async def read_some(self, start: int, stop: int, waits: Waits, *, verify: bool = False) -> memoryview:
         """Bytes from `start` on that are here now, at least one. Raises DownloadFailed.
 
         `verify`: they came long ago, and who knows what the disk has done with them.
@@ -137,9 +161,11 @@ class SharedContent:
             end = arrival.ready_until(start, allowed) if allowed > start else start
             return end > start
 
-        await self.wait_until(reached)
+        assert self.arrival is not None
+        await self.wait_until(reached, waits, start // self.arrival.layout.piece_length)
         file = self.file
         assert file is not None
+        waits.turn(Cause.STORE, self._clock.now())
         try:
             read = _read_verified if verify else TaskFile.read
             return await asyncio.get_running_loop().run_in_executor(self._executor, read, file, start, end - start)
@@ -148,6 +174,8 @@ class SharedContent:
             raise ContentDamaged(
                 ErrorCode.INTERNAL, f"task {self.task[:16]}: the stored content cannot be read: {error}"
             ) from None
+        finally:
+            waits.turn(None, self._clock.now())
 
 
 def verify_file(file: TaskFile) -> None:
@@ -178,11 +206,13 @@ def _read_verified(file: TaskFile, offset: int, size: int) -> memoryview:
 class ContentReader:
     """One reader's hold on a content: `worker_peer.api.Content`."""
 
-    def __init__(self, shared: SharedContent, purpose: Purpose = Purpose.READ) -> None:
+    def __init__(self, shared: SharedContent, purpose: Purpose = Purpose.READ, waits: Waits | None = None) -> None:
         self.task = shared.task
         self.received = shared.received
         self._shared = shared
         self._purpose = purpose
+        self._waits = waits or Waits()
+        self._opened_at = shared.provenance.mark()
         self._closed = False
         shared.taken_up(purpose)
 
@@ -209,7 +239,7 @@ class ContentReader:
 
     async def opened(self) -> None:
         """Wait until the length is known. Raises DownloadFailed."""
-        await self._shared.wait_until(lambda: self._shared.arrival is not None)
+        await self._shared.wait_until(lambda: self._shared.arrival is not None, self._waits)
 
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[memoryview]:
         """The bytes from `start` up to `stop` in order, as they arrive. See `worker_peer.api.Content`."""
@@ -218,12 +248,12 @@ class ContentReader:
         # What comes while it is read has been verified a moment ago.
         verify = self._shared.digest is not None
         while start < end:
-            chunk = await self._shared.read_some(start, end, verify=verify)
+            chunk = await self._shared.read_some(start, end, self._waits, verify=verify)
             start += len(chunk)
             yield chunk
         if end == self.length:
             # Of an empty content too: its end is given only when it is known to be right.
-            await self._shared.wait_until(lambda: self._shared.digest is not None)
+            await self._shared.wait_until(lambda: self._shared.digest is not None, self._waits)
 
     async def whole(self, on_progress: Callable[[Received], None] | None = None) -> str:
         """Wait until all of it is here and right; the path of its file. Raises DownloadFailed."""
@@ -233,9 +263,15 @@ class ContentReader:
                 on_progress(self.received)
             return self._shared.digest is not None
 
-        await self._shared.wait_until(reached)
+        await self._shared.wait_until(reached, self._waits)
         assert self._shared.file is not None
         return str(self._shared.file.path)
+
+    def given_by(self, start: int, stop: int) -> dict[Giver, int]:
+        """Bytes by who gave them. See `worker_peer.api.Content`."""
+        arrival = self._shared.arrival
+        assert arrival is not None
+        return self._shared.provenance.given_by(arrival.layout, start, stop, self._opened_at)
 
     def mark_linked(self) -> None:
         """A hard link to the content's file has been given out."""

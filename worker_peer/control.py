@@ -19,7 +19,7 @@ from wire.framing import MAX_FRAME_BYTES, from_frames, to_frames
 from wire.handshake import agree
 from wire.ids import ByteRange
 from wire.messages import Alive, Cancel, Download, Finished, Hello, Message, Origin, Placed, Progress, Refused, Welcome
-from worker_peer.api import DownloadFailed, DownloadRequest
+from worker_peer.api import DownloadFailed, DownloadRequest, Waits
 from worker_peer.content import ContentReader
 from worker_peer.control_path import control_path
 from worker_peer.host.background import Background
@@ -55,7 +55,7 @@ class ControlServer:
         home: Path,
         peer_id: str,
         software: str,
-        open_content: Callable[[DownloadRequest], Awaitable[ContentReader]],
+        open_content: Callable[[DownloadRequest, Waits], Awaitable[ContentReader]],
         set_total_rate: Callable[[int], None],
         clock: Clock,
         background: Background,
@@ -156,10 +156,11 @@ class ControlServer:
     async def _serve(self, identity: bytes, client: _Client, asked: Download) -> None:
         request = _request(asked)
         client.placed = asyncio.Event()
+        waits, began_at = Waits(), self._clock.now()
         if asked.total_rate:
             self._set_total_rate(asked.total_rate)
         try:
-            client.reader = await self._open_content(request)
+            client.reader = await self._open_content(request, waits)
             self._say(identity, self._progress(client.reader))
             reporter = self._background.spawn(self._report(identity, client.reader), "progress")
             try:
@@ -167,6 +168,8 @@ class ControlServer:
             finally:
                 reporter.cancel()
             self._say(identity, self._finished(client.reader, path))
+            waited = " ".join(f"{cause.value}:{spent:.3f}s" for cause, spent in waits.seconds.items())
+            _log.info("dfget cost:%.3fs task:%s waited for %s", self._clock.now() - began_at, request.task, waited or "nothing")
             await client.placed.wait()
         except DownloadFailed as error:
             self._say(

@@ -11,7 +11,7 @@ from typing import assert_never
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
 from wire.messages import Drop, Lease, Leave, LeaveReason, Message, Origin, Task
-from worker_peer.api import DownloadFailed, DownloadRequest
+from worker_peer.api import DownloadFailed, DownloadRequest, Waits
 from worker_peer.back_to_source import read_missing
 from worker_peer.broker_link import BrokerLink
 from worker_peer.cache_keeper import CacheKeeper
@@ -99,7 +99,7 @@ class Downloads:
 
     # -- the front ------------------------------------------------------------------------------------------------------
 
-    async def open(self, request: DownloadRequest, purpose: Purpose = Purpose.READ) -> ContentReader:
+    async def open(self, request: DownloadRequest, purpose: Purpose = Purpose.READ, waits: Waits | None = None) -> ContentReader:
         """Begin or join a download; returns when its length is known. Raises DownloadFailed."""
         task = request.task
         download = self._downloads.get(task)
@@ -118,7 +118,7 @@ class Downloads:
         if download.limit.rate and (request.rate == 0 or request.rate > download.limit.rate):
             download.limit.set_rate(request.rate, self._clock.now())
             self.exchange.limits_changed()
-        reader = ContentReader(download.content, purpose)
+        reader = ContentReader(download.content, purpose, waits)
         try:
             await reader.opened()
         except BaseException:
@@ -133,11 +133,12 @@ class Downloads:
             back_to_source_after_s=self._config.back_to_source_after_s,
         )
         session = Session(task, wanted_digest=request.wanted_digest, settings=settings, now=now)
-        content = SharedContent(task, self._executor)
+        content = SharedContent(task, self._executor, self._clock)
         link = self._supernodes.choose(request.supernodes or self._config.supernodes)
         used_at = _NEVER if purpose is Purpose.OFFER else now  # an offer is no use of it
         download = Download(request, session, content, link, used_at, now, TokenBucket(request.rate))
         content.supernode = link.node if link is not None else ""
+        content.provenance.session = session
         content.on_unread = lambda: self._unread(task)
         content.on_purpose = lambda wanted: self._wanted(download, wanted)
         content.on_reading = lambda: self.exchange.follow_blocks(task)
@@ -336,15 +337,17 @@ class Downloads:
         cid = f"{parent}~{task}" if parent.startswith("cdnnode:") else parent
         end = max(start, start + size - 1)
         self._piece_log.downloading_piece(task, download.content.supernode, cid, piece, start, end, layout.piece_length)
-        self.received[origin] += download.content.came(piece, origin)
+        self.received[origin] += download.content.came(piece, origin, parent)
 
     def _happened(self, download: Download, event: Event) -> None:
         """Give an event to the session, do what it wants, and re-arm its timer."""
         effects = download.session.handle(event, self._clock.now())
+        download.content.provenance.happened(event)
         if download.session.state in _KNOWN and download.content.arrival is None and download.file is not None:
             self._show(download, download.file, PieceSet(download.file.layout.piece_count), download.session.content_type)
         for effect in effects:
             self._do(download, effect)
+        download.content.turned()
         if download.timer is not None:
             download.timer.cancel()
             download.timer = None

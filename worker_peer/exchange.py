@@ -17,6 +17,7 @@ from pathlib import Path
 import zmq
 
 from wire.bitmap import PieceSet
+from worker_peer.api import DataPlane
 from worker_peer.block_fetcher import BlockFetcher, FetcherHandlers
 from worker_peer.block_server import BlockServer
 from worker_peer.core.fetching import Done, Fate
@@ -139,6 +140,15 @@ class Exchange:
     def received_in_all(self) -> int:
         """Bytes of blocks received so far, compressed where they were."""
         return self._fetcher.received_in_all
+
+    def data_plane(self) -> DataPlane:
+        """How busy the sockets are, for /metrics."""
+        return DataPlane(
+            serving=self._server.waiting,
+            fetching=self._fetcher.waiting,
+            sent_bytes=self.sent_bytes,
+            refused=dict(self.refused),
+        )
 
     def leases(self) -> frozenset[int]:
         """Leases with pieces on their way, as of a moment ago."""

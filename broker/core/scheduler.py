@@ -298,10 +298,7 @@ class Scheduler:
         record = self.state.tasks.get(task)
         if record is None:
             return
-        told: list[str] = [*record.members]
-        if record.seed is not None:
-            told.append(record.seed)
-        for peer in told:
+        for peer in (*record.members, *filter(None, [record.seed])):
             self._tell(peer, Drop(task=task))
         record.layout, record.matcher = None, None
         self._small.forget(task)

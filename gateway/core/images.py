@@ -40,19 +40,19 @@ def _whole_name(text: str) -> str:
     is_registry = first == "localhost" or any(mark in first for mark in ".:*") or first in _HUB_HOSTS
     if not slash:
         if is_registry:
-            return f"{_canonical(first)}/*"
+            return f"{canonical_host(first)}/*"
         return f"{_DOCKER_HUB}/library/{first}"
-    return f"{_canonical(first)}/{rest}" if is_registry else f"{_DOCKER_HUB}/{text}"
+    return f"{canonical_host(first)}/{rest}" if is_registry else f"{_DOCKER_HUB}/{text}"
 
 
 def image_of(url: str) -> str | None:
     """`registry/repository` of a blob's URL in the registry API (OCI distribution spec, end-2). None: it is another URL."""
     host, slash, tail = url.partition("://")[2].partition("/")
     found = _BLOB_OF.match(slash + tail.partition("?")[0])
-    return f"{_canonical(host.rpartition('@')[2].lower())}/{found['name']}" if found else None
+    return f"{canonical_host(host.rpartition('@')[2].lower())}/{found['name']}" if found else None
 
 
-def _canonical(host: str) -> str:
+def canonical_host(host: str) -> str:
     # A default port is left out, as docker does in a name.
     bare = host.removesuffix(":443").removesuffix(":80")
     return _DOCKER_HUB if bare in _HUB_HOSTS else bare

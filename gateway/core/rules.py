@@ -105,6 +105,17 @@ def _is_ipv6(text: str) -> bool:
     return True
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is told by its address, or as localhost: no name whose address somebody else says."""
+    if host == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def authority_of(url: str) -> Authority | None:
     """Host and port that an http(s) URL leads to, or None for anything else."""
     scheme, separator, rest = url.partition("://")

@@ -8,6 +8,15 @@ from tests.support.memory_peer import MemoryPeer
 from tests.support.running_gateway import Pair, self_signed
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a gateway that is told of no workHome keeps what it keeps: not in the home of whoever runs the tests."""
+    made = tmp_path / "home-of-the-test"
+    made.mkdir()
+    monkeypatch.setenv("HOME", str(made))
+    return made
+
+
 @pytest.fixture
 def peer() -> MemoryPeer:
     """A peer that has nothing yet."""

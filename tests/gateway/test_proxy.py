@@ -53,6 +53,7 @@ async def test_a_response_passes_as_it_is_but_for_the_fields_of_the_hop(peer: Me
     assert got.get("Content-Encoding") == "gzip"
     assert {name.lower() for name, _ in got.head.fields} == {
         "content-length", "www-authenticate", "set-cookie", "content-encoding", "docker-content-digest", "x-raw", "via", "date",
+            "x-damselfly-trace",
     }  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def start_guarded_registries(processes: Processes, directory: Path, host: LabHos
     realm = f"https://{TOKENS_NAME}:{TOKENS_PORT}/token"
     guards = {
         Auth.NONE: "",
-        Auth.BASIC: f"auth: {{htpasswd: {{realm: test, path: '{passwords(directory)}'}}}}",
+        Auth.BASIC: f"auth: {{htpasswd: {{realm: test, path: '{passwords_file(directory)}'}}}}",
         Auth.TOKEN: f"auth: {{token: {{realm: '{realm}', service: {SERVICE}, issuer: {ISSUER}, "
         f"rootcertbundle: '{pair.certificate}'}}}}",
     }
@@ -108,7 +108,7 @@ def address_of(host: LabHost, auth: Auth) -> str:
     return f"{front}.{int(last) + 1 + list(Auth).index(auth)}"
 
 
-def passwords(directory: Path) -> Path:
+def passwords_file(directory: Path) -> Path:
     """docker-registry takes bcrypt only; the C library's crypt knows it, and perl has that at hand."""
     lines = []
     for each in (USER, STRANGER):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.access_log import Access, read_accesses
 from tests.support.certs import KeyPair, self_signed
-from tests.support.guarded_registry import Auth, passwords
+from tests.support.guarded_registry import Auth, passwords_file
 from tests.support.multi_image import Pusher
 from tests.support.processes import REPOSITORY, Processes
 from tests.support.token_server import ISSUER, SERVICE
@@ -54,7 +54,7 @@ def start_loopback_registry(
     pair = self_signed(folder, NAME) if tls or auth is Auth.TOKEN else None
     guard = ""
     if auth is Auth.BASIC:
-        guard = f"auth: {{htpasswd: {{realm: test, path: '{passwords(folder)}'}}}}"
+        guard = f"auth: {{htpasswd: {{realm: test, path: '{passwords_file(folder)}'}}}}"
     elif auth is Auth.TOKEN:
         assert pair is not None
         port = free_port()

@@ -6,7 +6,20 @@ from dataclasses import dataclass, field
 
 from wire.errors import ErrorCode
 from wire.messages import Origin
-from worker_peer.api import Content, DownloadFailed, DownloadRequest, LinkUse, Moved, Peer, Received
+from worker_peer.api import (
+    Cause,
+    Content,
+    DataPlane,
+    DownloadFailed,
+    DownloadRequest,
+    Giver,
+    LinkUse,
+    Moved,
+    Peer,
+    Received,
+    Waits,
+)
+from worker_peer.host.clock import SystemClock
 
 _CHUNK_BYTES = 1 << 20
 
@@ -26,6 +39,9 @@ class Held:
     go: asyncio.Event = field(default_factory=asyncio.Event)
     #: Set when a reader has come to `waits_at`.
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    #: What is waited for at `waits_at`.
+    cause: Cause = Cause.PEERS
+    giver: str = ""
     #: Shared by all readers, as the real peer's is.
     received: Received = field(default_factory=Received)
 
@@ -33,8 +49,9 @@ class Held:
 class MemoryContent:
     """One reader of a held content."""
 
-    def __init__(self, task: str, held: Held, on_close: Callable[[], None]) -> None:
+    def __init__(self, task: str, held: Held, waits: Waits, on_close: Callable[[], None]) -> None:
         self.task = task
+        self._waits = waits
         self.length = len(held.data)
         self.content_type = held.content_type
         self.received = held.received
@@ -55,7 +72,11 @@ class MemoryContent:
                 raise DownloadFailed(ErrorCode.DIGEST_MISMATCH, "the content is not what it should be")
             if start == held.waits_at:
                 held.waiting.set()
-                await held.go.wait()
+                self._waits.turn(held.cause, SystemClock().now())
+                try:
+                    await held.go.wait()
+                finally:
+                    self._waits.turn(None, SystemClock().now())
             yield memoryview(held.data)[start:until]
             start = until
 
@@ -66,6 +87,10 @@ class MemoryContent:
     def mark_linked(self) -> None:
         """The gateway never links."""
         raise NotImplementedError
+
+    def given_by(self, start: int, stop: int) -> dict[Giver, int]:
+        """See Content.given_by."""
+        return {(self._held.origin, self._held.giver): stop - start} if stop > start else {}
 
     async def close(self) -> None:
         """See Content.close."""
@@ -89,6 +114,8 @@ class MemoryPeer:
         self._opened = asyncio.Condition()
         #: `open` never returns while this is set.
         self.silent = False
+        #: What `data_plane` tells.
+        self.plane = DataPlane()
         #: What `open` raises, whatever is asked.
         self.failure: Exception | None = None
         self._held: dict[str, Held] = {}
@@ -98,10 +125,12 @@ class MemoryPeer:
         self._held[DownloadRequest(url=url).task] = held
         return held
 
-    async def open(self, request: DownloadRequest) -> Content:
+    async def open(self, request: DownloadRequest, waits: Waits | None = None) -> Content:
         """See Peer.open."""
         self.requests.append(request)
+        waits = waits or Waits()
         if self.silent:
+            waits.turn(Cause.SUPERNODE, SystemClock().now())
             await asyncio.Event().wait()
         if self.failure is not None:
             raise self.failure
@@ -111,7 +140,7 @@ class MemoryPeer:
         async with self._opened:
             self.readers += 1
             self._opened.notify_all()
-        return MemoryContent(request.task, held, self._one_less)
+        return MemoryContent(request.task, held, waits, self._one_less)
 
     async def at_readers(self, count: int) -> None:
         """Wait until so many readers are open."""
@@ -122,6 +151,10 @@ class MemoryPeer:
         self.readers -= 1
         if not self.readers:
             self.idle.set()
+
+    def data_plane(self) -> DataPlane:
+        """See Peer.data_plane."""
+        return self.plane
 
     async def close(self) -> None:
         """See Peer.close."""

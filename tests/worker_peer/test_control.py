@@ -1,6 +1,7 @@
 """dfget and the host's peer over a real ipc socket: both ends, and what happens when one of them goes."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -32,7 +33,7 @@ from wire.messages import (
     Welcome,
 )
 from wire.version import PROTOCOL
-from worker_peer.api import DownloadFailed, DownloadRequest
+from worker_peer.api import DownloadFailed, DownloadRequest, Waits
 from worker_peer.content import ContentReader, SharedContent
 from worker_peer.control import ControlServer
 from worker_peer.control_path import control_path
@@ -73,7 +74,7 @@ class Host:
     failure: DownloadFailed | None = None
 
     def __post_init__(self) -> None:
-        self.shared = SharedContent(self.content.task, self.executor)
+        self.shared = SharedContent(self.content.task, self.executor, self.clock)
         self.shared.supernode = "10.0.0.10:8002"
         self.shared.on_linked = lambda: self.linked.append(1)
         self.shared.on_unread = lambda: self.unread.append(1)
@@ -81,12 +82,12 @@ class Host:
         self.file = self.content.file(Store(self.home / "data"))
         self.shared.ready(self.file, Arrival(self.content.layout, PieceSet(3)), "")
 
-    async def open(self, request: DownloadRequest) -> ContentReader:
+    async def open(self, request: DownloadRequest, waits: Waits) -> ContentReader:
         """What the control server asks of the peer."""
         self.requests.append(request)
         if self.failure is not None:
             raise self.failure
-        return ContentReader(self.shared)
+        return ContentReader(self.shared, waits=waits)
 
     def server(self) -> ControlServer:
         """The control server of this home."""
@@ -142,7 +143,10 @@ def fetch(
         peer.close()
 
 
-async def test_a_content_is_brought_told_about_and_held_until_it_is_placed(host: Host, server: ControlServer) -> None:
+async def test_a_content_is_brought_told_about_and_held_until_it_is_placed(
+    host: Host, server: ControlServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     fetching = asyncio.ensure_future(asyncio.to_thread(fetch, host.home))
     await until(lambda: host.requests, "the peer is asked")
     assert server.busy == 1
@@ -172,6 +176,8 @@ async def test_a_content_is_brought_told_about_and_held_until_it_is_placed(host:
     )
     assert request.byte_range is not None
     assert request.byte_range.header() == "bytes=5-9"
+    # It may be here before anybody waits.
+    assert re.search(rf"dfget cost:0\.000s task:{request.task} waited for (store:0\.000s|nothing)", caplog.text)
     assert host.rates == []
 
 

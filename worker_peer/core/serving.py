@@ -77,9 +77,11 @@ class Serving:
         self._parked: dict[tuple[str, int], list[_Parked]] = {}
         self._given_up: deque[_Parked] = deque()
         self._open: dict[bytes, int] = {}
+        #: All that is open. Kept beside, so that another thread may look at it.
+        self.waiting = 0
 
     def __len__(self) -> int:
-        return sum(self._open.values())
+        return self.waiting
 
     def asked(self, child: bytes, request: GetBlocks, now: float) -> Refuse | None:
         """A child's request. An answer: it is refused at once."""
@@ -100,6 +102,7 @@ class Serving:
             case _:
                 assert_never(presence)
         self._open[child] = self._open.get(child, 0) + 1
+        self.waiting += 1
         return None
 
     def next(self) -> Send | None:
@@ -175,7 +178,7 @@ class Serving:
         for parked in [each for each in self._given_up if each.waits and each.child == child]:
             self._unpark(parked)
         self._tidy()
-        self._open.pop(child, None)
+        self.waiting -= self._open.pop(child, 0)
 
     def _tidy(self) -> None:
         """What stands first still waits. Requests are answered about in the order in which they came: little stays behind."""
@@ -193,6 +196,8 @@ class Serving:
 
     def _answered(self, child: bytes) -> None:
         left = self._open.get(child, 0) - 1
+        if left >= 0:
+            self.waiting -= 1
         if left > 0:
             self._open[child] = left
         else:
@@ -208,6 +213,7 @@ class Serving:
             counted[parked.child] = counted.get(parked.child, 0) + 1
             assert parked in self._parked[parked.request.task, parked.request.piece]
         assert counted == self._open
+        assert self.waiting == sum(self._open.values())
         assert len(waiting) == sum(len(parked) for parked in self._parked.values())
 
 

@@ -166,6 +166,11 @@ class Session:
             return self._down_since + self._settings.back_to_source_after_s if self.purpose is Purpose.READ else None
         return None
 
+    @property
+    def has_supernode(self) -> bool:
+        """Whether a supernode is there to grant anything."""
+        return self._supernode_up
+
     def validate(self) -> None:
         """Raise AssertionError where the parts of the state contradict each other."""
         if self.state in (SessionState.SWARMING, SessionState.BACK_TO_SOURCE, SessionState.COMPLETE):

@@ -24,6 +24,11 @@ class Background:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing may be started any more."""
+        return self._closed
+
     def spawn(self, coroutine: Coroutine[Any, Any, Result], name: str) -> asyncio.Task[Result]:
         """Run a coroutine until it ends or the group closes. Its exception is logged here, so nobody has to await it.
 
