@@ -67,10 +67,10 @@ class _Fetching:
         return (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0]) if len(inside) > 1 else 0.0
 
     def first(self, start: float, stop: float, *, below: float = 1e18, above: float = 0.0) -> float | None:
-        """Seconds after `start` until a second begins whose rate is so."""
+        """Seconds after `start` until a second begins whose rate is so, and 1.5 s later too: not just for want of a piece."""
         at = start
-        while at + 1.0 <= stop:
-            if above <= self.rate(at, at + 1.0) < below:
+        while at + 2.5 <= stop:
+            if all(above <= self.rate(since, since + 1.0) < below for since in (at, at + 1.5)):
                 return round(at - start, 2)
             at += 0.1
         return None

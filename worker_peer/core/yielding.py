@@ -20,8 +20,8 @@ _WINDOW_S: Final = 1.0
 _SHORT_S: Final = 0.5
 #: Two samples are no nearer to each other.
 _LEAST_S: Final = 0.05
-#: Others' traffic below this share of the link is noise, or small enough for the margin.
-_NOISE: Final = 0.05
+#: Others' traffic below this share of the link is noise, or small enough for the margin; from twice as much on all of it counts.
+_NOISE: Final = 0.04
 #: What was left to others shows its effect within this time. Is the margin used up still, the limit is halved.
 _EFFECT_S: Final = 0.75
 #: The limit does not rise so soon after others have used the margin up: they take what was left to them bit by bit.
@@ -122,7 +122,8 @@ class Yielding:
         settings = self._settings
         floor = min(settings.floor, link)
         trying = not settings.link_rate and bool(self._learned) and now < self._tries_until
-        other = self.other_rate if self.other_rate > _NOISE * link else 0.0
+        # Without a step, at which the limit would go to and fro.
+        other = max(0.0, min(self.other_rate, 2 * (self.other_rate - _NOISE * link)))
         share = _TRY if trying else 1 - settings.margin
         target = max(floor, int((share * link - other) / OVERHEAD))
         limit = self.limit or target
