@@ -3,7 +3,8 @@
 Peers of one subnet (/24, for IPv6 /64) are a first guess only. It counts once children there have received pieces at twice
 the rate from inside as from outside: of the faster quarter of each, because behind a narrow link most parents inside wait
 for pieces themselves. Simulated, 64 MiB for 240 peers in 12 subnets: in a flat network that quotient is 0.98 to 1.02, with a
-fifth of slow peers too, so it never counts there; behind links oversubscribed 4 and 10 times it is 1.8 to 5.
+fifth of slow peers too (0.6 to 1 of the first 64 pieces), so it does not count there. Behind links oversubscribed 4 and 10 times
+it is 1.8 to 5 over a whole run, but 1.9 to 2.1 behind 2:1 links, and down to 1.3 in subnets of 6: those may stay unknown.
 
 What counts is kept for a while whatever is measured: with the zone known its link is not full any more, and what still
 crosses it is fast. It is given up when after that time nothing speaks for it, and kept longer each time it comes back.
