@@ -90,9 +90,9 @@ class PeerProcess:
             raise
         try:
             self.seeding = self._seeding() if self.config.role is Role.SEED else None
-            self.link_watch = self._link_watch(self.config.link_rate) if self.config.link_rate is not None else None
             self.keeper.holder = self.seeding or self.downloads
             self.warmer = self._warmer()
+            self.link_watch = self._link_watch(self.config.link_rate) if self.config.link_rate is not None else None
             self.control = self._control() if self.config.control_socket else None
         except OSError:
             await self.close()
