@@ -128,9 +128,11 @@ async def test_a_small_content_is_in_the_supernodes_answer(pair: LoopbackSwarm, 
         granted = "dragonfly_supernode_leases_granted_total"
         before = metric(pair, granted)
         for peer in pair.peers:
+            lines = len(piece_lines(peer.log))
             (download,) = start(pair, source.url(path), peers=[peer])
             assert await ended(download) == 0, download.process.story()
             assert_output(download, content)
+            await until_pieces([peer], lines + 1)
             assert piece_lines(peer.log)[-1]["dstCid"].startswith("cdnnode:")
         assert metric(pair, granted) == before, "somebody was sent to a parent"
         assert source.body_bytes == length
