@@ -17,6 +17,9 @@ from gateway.core.headers import Headers, end_to_end
 
 # OCI distribution spec: /v2/<name>/(blobs|manifests)/<reference>, below whatever path a registry has of its own.
 _REGISTRY_PATH: Final = re.compile(r"(.*/v2/.+)/(blobs|manifests)/([^/]+)")
+#: What a server might read as another path than it says (RFC 3986 §6.2.2, §6.2.3): an octet that is escaped (but for a
+#: digest's colon), a backslash, a segment that is empty, a dot or two.
+_OTHERWISE_READ: Final = re.compile(r"%(?!3[Aa])|[\\;]|/(?:\.{0,2})(?:/|\Z)")
 #: Fields that say nothing of who asks, and change from request to request or from client to client.
 _SAYS_NOTHING: Final = frozenset(
     {
@@ -44,7 +47,7 @@ class Claim:
     """One client's wish for one content."""
 
     realm: str
-    """A repository of a registry, or a URL without its query."""
+    """A repository of a registry (and the registry that a mirror is asked for with `ns`), or a URL without its query."""
     content: str
     """The content within it; nothing where the realm is one URL."""
     credential: bytes
@@ -69,8 +72,11 @@ def claim_of(url: str, headers: Headers, keyed_hash: Callable[[bytes], bytes]) -
     authority, slash, path = rest.partition("/")
     user, _, place = authority.rpartition("@")
     origin = f"{scheme.lower()}://{place.lower()}"
-    found = _REGISTRY_PATH.fullmatch(slash + path)
+    # Of a path that two may read differently, an answer says nothing about the repository that it seems to name.
+    found = None if _OTHERWISE_READ.search(slash + path) else _REGISTRY_PATH.fullmatch(slash + path)
     realm, content = (origin + found[1], f"{found[2]}/{found[3]}") if found else (origin + slash + path, "")
+    # A mirror that is asked with `ns` has a repository of this name for each registry that it stands for.
+    realm += "".join(f"?{part}" for part in query.split("&") if part.partition("=")[0] in _PLAIN_QUERY)
     secret_query = "&".join(part for part in query.split("&") if part.partition("=")[0] not in _PLAIN_QUERY)
     said = sorted((name.lower(), value) for name, value in end_to_end(headers) if name.lower() not in _SAYS_NOTHING)
     parts = [user, secret_query, *(f"{name}:{value}" for name, value in said)]

@@ -40,6 +40,36 @@ def test_a_url_of_no_registry_is_a_realm_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/team/app/blobs/sha256:%2f..%2f..%2f..%2f..%2fopen%2fblobs%2fsha256:aa",
+        "/v2/team/app/manifests/..%5C..%5Copen",
+        "/v2/team/app/manifests/%2e%2e",
+        "/v2/team/app/manifests/..",
+        "/v2/team/app/../open/manifests/1",
+        "/v2/team/app/./manifests/1",
+        "/v2/team//app/manifests/1",
+        "/v2/team/app/manifests/1;x",
+        "/v2/team/app/manifests/1\\2",
+    ],
+)
+def test_a_path_that_can_be_read_in_two_ways_speaks_of_no_repository(path: str) -> None:
+    claim = _claim(f"https://registry.test:5000{path}")
+    assert (claim.realm, claim.content) == (f"https://registry.test:5000{path}", "")
+
+
+def test_a_digests_colon_may_be_escaped_and_names_may_have_dots() -> None:
+    claim = _claim("https://registry.test:5000/v2/team/a.b..c/blobs/sha256%3Aaa")
+    assert (claim.realm, claim.content) == ("https://registry.test:5000/v2/team/a.b..c", "blobs/sha256%3Aaa")
+
+
+def test_a_mirrors_repositories_are_those_of_the_registry_that_it_stands_for() -> None:
+    open_one, private = _claim(_BLOB + "?ns=open.test"), _claim(_BLOB + "?ns=private.test")
+    assert len({open_one.realm, private.realm, _claim().realm}) == 3
+    assert open_one.credential == private.credential
+
+
+@pytest.mark.parametrize(
     ("url", "headers"),
     [
         (_BLOB, [("Authorization", "Bearer b")]),
