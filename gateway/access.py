@@ -135,13 +135,16 @@ class Access:
         digest = digest_in_url(decision.url)
 
         def is_signed(url: str) -> bool:
-            return digest is not None and _signs(url, digest)
+            return digest is not None and _signs(url, digest, asked=decision.url)
 
         async with self._upstream.following(method, decision.url, headers, decision.trust, enough=is_signed) as response:
             place = urljoin(decision.url, first(response.headers, "Location") or "")
             if response.status in REDIRECTS and authority_of(place) is not None and is_signed(place):
                 # A signature was made for this client: the place that it is for need not be asked.
                 return _Said(facts=Facts(), status=response.status)
+            if digest is not None and digest.partition(":")[2] not in urlsplit(response.url).path:
+                # A page to log in on, say: a yes to something else.
+                return _Said(facts=None, status=response.status)
             return _judged(response, digest)
 
 
@@ -170,10 +173,14 @@ def _length_of(response: Response) -> int | None:
     return int(text) if response.status == 200 and re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
-def _signs(url: str, digest: str) -> bool:
-    """Whether a redirect leads to the content itself by a signed URL; a login page, or the same registry by https, does not."""
+def _signs(url: str, digest: str, *, asked: str) -> bool:
+    """Whether a redirect leads to the content itself by a signed URL; a login page, or the same registry by https, does not.
+
+    A signature is what the client has not said himself: servers that send everybody on to https repeat his query.
+    """
     parts = urlsplit(url)
-    return bool(parts.query) and digest.partition(":")[2] in parts.path and not is_registry_api(url)
+    is_new = set(parts.query.split("&")) - set(urlsplit(asked).query.split("&"))
+    return bool(parts.query and is_new) and digest.partition(":")[2] in parts.path and not is_registry_api(url)
 
 
 def _shown(url: str) -> str:

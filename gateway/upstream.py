@@ -60,6 +60,8 @@ class Response:
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        self.url = str(response.url)
+        """Where it came from: in the end of redirects another one than was asked."""
         self.status = response.status
         self.reason = response.reason or ""
         self.version = "1.0" if response.version is not None and response.version.minor == 0 else "1.1"

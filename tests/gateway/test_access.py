@@ -241,6 +241,62 @@ async def test_a_redirect_is_a_permit_only_where_it_signs_the_blob(peer: MemoryP
             assert peer.requests == []
 
 
+async def test_a_clients_own_query_that_comes_back_is_no_signature(peer: MemoryPeer) -> None:
+    async def elsewhere(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(_plain("401 Unauthorized"))
+
+    async with upstream(elsewhere) as other, upstream(elsewhere) as origin, _world(peer) as world:
+        path = f"/%76%32/team/app/blobs/{_DIGEST}?x=1"
+        location = f"http://127.0.0.1:{other.port}{path}"
+
+        async def sends_on(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(_plain("301 Moved Permanently", f"Location: {location}"))
+
+        origin.script = sends_on
+        world.registry.origin = origin
+        assert (await world.get(path)).status == 301
+        assert len(other.seen) == 1
+        assert peer.requests == []
+
+
+async def test_a_page_to_log_in_on_is_no_permit(peer: MemoryPeer) -> None:
+    async def page(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    async with upstream(page) as login, _world(peer) as world:
+        world.registry.instead = _plain("302 Found", f"Location: http://127.0.0.1:{login.port}/login")
+        assert (await world.get(_BLOB, "Bearer alice")).status == 302
+        assert [seen.line for seen in login.seen] == ["HEAD /login HTTP/1.1"]
+        assert peer.requests == []
+
+
+async def test_a_path_that_the_registry_reads_otherwise_opens_no_repository(peer: MemoryPeer) -> None:
+    """docker-registry tidies a path before it asks who may: `..%2f` led a stranger from an open repository into this one."""
+    async with _world(peer) as world:
+        registry = world.registry
+        registry.readers["open"] = {""}
+        registry.blobs["open"] = {_OTHER}
+        tricky = f"/v2/team/app/blobs/sha256:%2f..%2f..%2f..%2f..%2fopen%2fblobs%2f{_OTHER}"
+        answer = registry.answer
+
+        async def tidies(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if "%2f" in seen.line:
+                writer.write(_plain("301 Moved Permanently", f"Location: /v2/open/blobs/{_OTHER}"))
+            elif "/open/" in seen.line:
+                writer.write(f'HTTP/1.1 200 OK\r\nContent-Length: {len(_DATA)}\r\nETag: "x"\r\n\r\n'.encode())
+            else:
+                await answer(seen, reader, writer)
+
+        registry.origin.script = tidies
+        assert (await world.get(_BLOB, "Bearer alice")).body == _DATA
+        await world.get(tricky, "", method="HEAD")
+        async with client(world.port) as user:
+            await user.send(f"GET http://127.0.0.1:{registry.origin.port}{tricky} HTTP/1.1\r\nHost: x\r\n\r\n")
+            await user.reader.readuntil(b"\r\n")
+        got = await world.get(_BLOB)
+        assert (got.status, got.get("WWW-Authenticate")) == (401, _CHALLENGE)
+
+
 async def test_a_redirect_to_the_same_registry_is_no_permit(peer: MemoryPeer) -> None:
     async def elsewhere(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert seen.get("Authorization") == []
