@@ -116,9 +116,13 @@ async def test_limits_are_of_what_travels(nodes: Nodes) -> None:
     parent.share(content, *range(64))
     child.share(content)
     child.fetch(content, parent, *range(64))
+    # The parent's second block is late, whatever the threads do meanwhile: so the child knows that the way is slow.
+    for _ in range(5):
+        await child.pass_time(0.1)
     while len(child.told.of(Done)) < 64:
         for node in (parent, child):
             await node.pass_time(0.1)
+        await until(lambda: parent.exchange.sent_on_wire == child.exchange.received_in_all, "what was sent is here")
         assert child.clock.at < 1200.0
     sent, received = parent.exchange.sent_on_wire, child.exchange.received_in_all
     assert sent == received < len(content.data) / 2
