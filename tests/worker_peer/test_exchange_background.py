@@ -21,12 +21,13 @@ async def test_while_somebody_waits_it_gets_a_block_at_most_and_the_rest_afterwa
     child.fetch(live, parent, *range(7))
     child.fetch(warm, parent, *range(8), lease=2)
     asked: list[str] = []
-    while len(child.told.of(Done)) < 15:
+    while len(asked) < 60:  # all blocks of 15 pieces: what was stored is told a moment after it was asked for
         identity, request = await parent.request()
         asked += [request.task] * request.count
         parent.give(identity, request, live if request.task == live.task else warm)
         await child.settled()
         await asyncio.sleep(0)
+    await child.told.until(Done, 15)
     until_live_is_here = asked[: len(asked) - asked[::-1].index(live.task)]
     assert until_live_is_here.count(live.task) == 28
     assert until_live_is_here.count(warm.task) <= 1, "one byte in 32"
