@@ -4,8 +4,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.requirements import missing_for_docker_tests
+
+# A shared machine may be slow at any moment: what an example costs is nobody's failure, and a hang is the runner's business.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 _DOCKER_CHOSEN = pytest.StashKey[set[str]]()
 _DOCKER_RAN = pytest.StashKey[set[str]]()
