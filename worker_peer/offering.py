@@ -20,7 +20,7 @@ from worker_peer.host.store_index import JOURNAL
 
 _log = logging.getLogger("offer")
 
-#: Contents of earlier runs that are offered: each has two files open.
+#: Contents of earlier runs that are offered: each is a task of the supernode's, and a session in memory here.
 MOST_OFFERED: Final = 1000
 #: The peer's own start comes first.
 _BEGIN_S: Final = 1.0
