@@ -14,7 +14,7 @@ Whoever asked is told at the begin, every second while it runs, and at the end (
 because the supernode was away is told when it is back.
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -94,7 +94,8 @@ class Warming:
         self._busy: dict[str, _Warming] = {}
         #: READY and CHECKING, least recently asked for first.
         self._ready: OrderedDict[str, _Warming] = OrderedDict()
-        self._waiting: deque[_Warming] = deque()
+        #: WAITING, in the order of their turns.
+        self._waiting: OrderedDict[str, _Warming] = OrderedDict()
         self._running: dict[str, _Warming] = {}
         self._rates: Counter[int] = Counter()
         self._rate = 0
@@ -174,7 +175,7 @@ class Warming:
         else:
             warming = self._busy[warm.task] = _Warming(warm.task, State.WAITING, {node: warm})
             self._count_rate(warming, +1)
-            self._waiting.append(warming)
+            self._enqueue(warming)
             self._tell_state(warming, node)
 
     def _ask_again(self, warming: _Warming, node: str, warm: Warm) -> None:
@@ -307,13 +308,11 @@ class Warming:
 
     def _enqueue(self, warming: _Warming) -> None:
         warming.state = State.WAITING
-        self._waiting.append(warming)
+        self._waiting[warming.task] = warming
 
     def _begin_waiting(self, now: float) -> None:
         while self._waiting and len(self._running) < AT_ONCE:
-            warming = self._waiting.popleft()
-            if warming.state is not State.WAITING or self._busy.get(warming.task) is not warming:
-                continue  # cancelled meanwhile
+            _, warming = self._waiting.popitem(last=False)
             if not self._running:
                 self._told_at = now
             warming.state, warming.run = State.RUNNING, self._next_run()
@@ -327,6 +326,7 @@ class Warming:
         self._count_rate(warming, -1)
         del self._busy[warming.task]
         self._running.pop(warming.task, None)
+        self._waiting.pop(warming.task, None)
 
     def _next_run(self) -> int:
         self._runs += 1
@@ -381,12 +381,13 @@ class Warming:
         """Raise AssertionError where the parts of the state contradict each other."""
         assert len(self._running) <= AT_ONCE
         assert not self._busy.keys() & self._ready.keys()
+        assert self._waiting.keys() <= self._busy.keys(), "what was stopped has its turn still"
         for task, warming in self._busy.items():
             assert warming.task == task
             assert warming.state in _BUSY, warming
             assert warming.askers, "nobody wants it"
             assert (warming.state is State.RUNNING) == (self._running.get(task) is warming)
-            assert warming.state is not State.WAITING or any(each is warming for each in self._waiting)
+            assert (warming.state is State.WAITING) == (self._waiting.get(task) is warming)
         for warming in self._ready.values():
             assert warming.state in (State.READY, State.CHECKING)
             assert warming.proof is not None
