@@ -7,7 +7,7 @@ peer's come through the swarm (swarm_contents.py), the seed's from their sources
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from wire.errors import ErrorCode
 from wire.messages import Warm
@@ -37,6 +37,8 @@ from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
 
 _log = logging.getLogger("warm")
+
+_OWN_ERROR: Final = "an error of this host's own: look into its log"
 
 
 class WarmContents(Protocol):
@@ -138,10 +140,19 @@ class Warmer:
             outcome = Failure(code=error.code, status=error.status, message=str(error))
         except OSError as error:
             outcome = Failure(code=ErrorCode.INTERNAL, message=f"task {begin.task[:16]}: the store: {error}")
+        except Exception:
+            # Told all the same: else its turn is never over, and whoever wants it waits for ever.
+            self._ended(begin, Failure(code=ErrorCode.INTERNAL, message=f"task {begin.task[:16]}: {_OWN_ERROR}"))
+            raise
         if isinstance(outcome, Failure):
             _log.warning("task %s cannot be made ready: %s", begin.task[:16], outcome.message)
         else:
             _log.info("task %s is ready: %d bytes, %s", begin.task[:16], outcome.length, outcome.digest)
+        self._ended(begin, outcome)
+
+    def _ended(self, begin: Begin, outcome: Proof | Failure) -> None:
+        if self._running.get(begin.task) is asyncio.current_task():
+            del self._running[begin.task]
         self._happened(Ended(begin.task, begin.run, outcome))
 
     async def _check(self, check: Check) -> None:
@@ -152,6 +163,9 @@ class Warmer:
                     outcome = await self._kept(check.task) or check.proof
         except OSError as error:
             _log.warning("task %s cannot be looked at: %s", check.task[:16], error)
+        except Exception:
+            self._happened(Checked(check.task, check.run, None))
+            raise
         self._happened(Checked(check.task, check.run, outcome))
 
     async def _kept(self, task: str) -> Failure | None:

@@ -333,3 +333,22 @@ async def test_a_reader_of_a_warmed_content_gets_it_from_the_disk(lab: Lab) -> N
     reader = await lab.peer.open(request)
     assert await read_all(reader) == content.data
     await reader.close()
+
+
+async def test_nothing_is_kept_of_what_has_ended(lab: Lab) -> None:
+    content, _ = blob()
+    assert (await warmed(lab, content)).done
+    assert lab.peer.warmer._running == {}
+    assert len(lab.peer.warmer) == 0
+
+
+async def test_an_error_of_our_own_ends_it_too(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def breaks(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    content, _ = blob()
+    monkeypatch.setattr(lab.peer.warmer._contents, "have", breaks)
+    lab.supernode.say(warm(content))
+    end = await last_word(lab, content)
+    assert (end.code, "look into its log" in end.message) == (ErrorCode.INTERNAL, True)
+    assert len(lab.peer.warmer) == 0
