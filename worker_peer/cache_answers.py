@@ -21,6 +21,8 @@ _log = logging.getLogger("cache")
 #: The most that the wire can say, seconds.
 _LONGEST_S: Final = 1e6
 _URL_TEXT: Final = 512
+#: Questions that wait for their turn; more are refused.
+_MOST_WAITING: Final = 100
 _WORDS: Final = 1024
 Question = CacheList | Keep | Collect
 _Row = tuple[str, int, int, float, float, bool, str]
@@ -35,9 +37,14 @@ class CacheAnswers:
         self._executor = executor
         self._background = background
         self._turn = asyncio.Lock()
+        self._waiting = 0
 
     def message(self, link: BrokerLink, question: Question) -> None:
         """A question; its answer follows."""
+        if self._waiting >= _MOST_WAITING:
+            link.send(CachePage(number=question.number, refused="too many questions wait on this host: ask again in a moment"))
+            return
+        self._waiting += 1
         self._background.spawn(self._answer(link, question), f"{question.KIND.name} {question.number}")
 
     def drop(self, task: str) -> None:
@@ -49,13 +56,16 @@ class CacheAnswers:
             await self._keeper.drop(task)
 
     async def _answer(self, link: BrokerLink, question: Question) -> None:
-        async with self._turn:
-            try:
-                page = await self._page(question)
-            except (KeepRefused, OSError) as error:
-                _log.warning("the supernode's %s cannot be done: %s", question.KIND.name, error)
-                page = await self._told(question.number, [], refused=str(error)[:_WORDS])
-        link.send(page)
+        try:
+            async with self._turn:
+                try:
+                    page = await self._page(question)
+                except (KeepRefused, OSError) as error:
+                    _log.warning("the supernode's %s cannot be done: %s", question.KIND.name, error)
+                    page = await self._told(question.number, [], refused=str(error)[:_WORDS])
+            link.send(page)
+        finally:
+            self._waiting -= 1
 
     async def _page(self, question: Question) -> CachePage:
         """Raises KeepRefused, OSError."""

@@ -4,10 +4,13 @@ import asyncio
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.support.source_server import Page, SourceServer
 from tests.worker_peer.parts import Nodes, Sample, sample, until
 from tests.worker_peer.whole_peer import REQUEST, Lab, open_lab, request_for, url_content
 from wire.messages import CacheList, CachePage, Collect, Drop, Fetch, Hello, Keep, Leave, LeaveReason, Message, Role, Seeded
+from worker_peer import cache_answers
 from worker_peer.host.store import Store
 from worker_peer.host.store_index import size_on_disk
 
@@ -82,6 +85,22 @@ async def test_room_is_made_when_it_is_asked_for(nodes: Nodes, tmp_path: Path) -
         assert page.removed == 1
         assert page.removed_bytes > 4096
         assert lab.peer.store.tasks() == [content.task for content in contents[1:]]
+
+
+async def test_more_questions_than_wait_are_refused_with_the_next_step(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_answers, "_MOST_WAITING", 3)
+    async with open_lab(nodes, tmp_path) as lab:
+        await lab.hears(Hello)
+        async with lab.peer.answers._turn:
+            for number in range(4):
+                lab.supernode.say(CacheList(number=number))
+            refused = await lab.hears(CachePage)
+        assert (refused.number, "ask again" in refused.refused) == (3, True)
+        answers = [await lab.hears(CachePage) for _ in range(3)]
+        assert [(each.number, each.refused) for each in answers] == [(0, ""), (1, ""), (2, "")]
+        assert (await asks(lab, CacheList(number=4))).refused == ""
 
 
 async def test_what_nobody_has_open_is_dropped_and_what_is_read_is_not(nodes: Nodes, tmp_path: Path) -> None:
