@@ -1,7 +1,7 @@
 """What the messages are made of: their numbers, the enums, the fields that several of them have. No message here."""
 
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from wire.fields import Many, Maybe, Pattern, Raw, Real, Row, Text, Whole
 from wire.ids import is_sha256_digest, is_task_id
@@ -18,7 +18,9 @@ LENGTH = Whole(0, (1 << 44))
 PIECE = Whole(0, MAX_PIECES - 1)
 LEASE = Whole(0, (1 << 53) - 1)
 BLOCK = Whole(0, 65535)
-SECONDS = Real(1e6)
+#: The longest time that a message can tell, seconds (11 days).
+LONGEST_S: Final = 1e6
+SECONDS = Real(LONGEST_S)
 BITMAP = Raw(MAX_PIECES // 8)
 #: A lease or a report names at most so many pieces; more go into the next message.
 MAX_PIECES_PER_MESSAGE = 256

@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from wire.messages import CacheList, CachePage, Collect, Keep
+from wire.vocabulary import LONGEST_S
 from worker_peer.broker_link import BrokerLink
 from worker_peer.cache_keeper import CacheKeeper, KeepRefused
 from worker_peer.host.background import Background
@@ -18,8 +19,6 @@ from worker_peer.host.store_index import Stored
 
 _log = logging.getLogger("cache")
 
-#: The most that the wire can say, seconds.
-_LONGEST_S: Final = 1e6
 _URL_TEXT: Final = 512
 #: Questions that wait for their turn; more are refused.
 _MOST_WAITING: Final = 100
@@ -126,4 +125,4 @@ class CacheAnswers:
 
 
 def _seconds(seconds: float) -> float:
-    return min(_LONGEST_S, max(0.0, round(seconds, 1)))
+    return min(LONGEST_S, max(0.0, round(seconds, 1)))

@@ -11,9 +11,8 @@ from typing import Final
 from broker.core.state import PeerRecord
 from broker.router import Router
 from wire.messages import CachePage, Message
+from wire.version import CACHE_MINOR
 
-#: The minor of the protocol that these messages are of.
-CACHE_MINOR: Final = 1
 TIME_LIMIT_S: Final = 10.0
 #: Answers that may be waited for at the same time, in all.
 _MOST_WAITING: Final = 20_000

@@ -6,9 +6,8 @@ from broker.core.effects import PeerWarmed, TaskMoved, Tell
 from broker.core.state import State, TaskRecord
 from wire.errors import ErrorCode
 from wire.messages import TaskState, Warm, Warmed
+from wire.version import WARM_MINOR
 
-#: WARM and WARMED are of this minor of the protocol.
-WARM_MINOR: Final = 1
 #: CACHING is said again no sooner than after so many seconds.
 _PROGRESS_S: Final = 1.0
 

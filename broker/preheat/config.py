@@ -9,13 +9,12 @@ from typing import Final
 
 from broker.core.allowed_hosts import AllowedHosts, parse_allowed
 from broker.core.manifests import Platform, parse_platform
+from wire.vocabulary import LONGEST_S
 from worker_peer.host.schema import SettingsError, setting
 from worker_peer.host.values import parse_duration, parse_rate
 
 _MAX_PEM_BYTES: Final = 1 << 20
 _FIELD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}:[ \t]*[\x21-\x7e][\x20-\x7e]*")
-#: Longer than the protocol can say (wire/vocabulary.py, SECONDS).
-_LONGEST_KEEP_S: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +89,7 @@ def checked(section: PreheatSection) -> PreheatConfig:
     if not 1 <= section.kept_jobs <= 100_000:
         raise SettingsError("preheat.keptJobs must be from 1 to 100000")
     keep_s = parse_duration(section.keep)
-    if not 0 <= keep_s <= _LONGEST_KEEP_S:
+    if not 0 <= keep_s <= LONGEST_S:
         raise SettingsError("preheat.keep must be from 0s to 277h")
     try:
         allowed = parse_allowed(section.allow)

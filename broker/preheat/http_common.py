@@ -15,6 +15,7 @@ from broker.core.preheat_records import Job
 from broker.http_handlers import ApiHandler, Told
 from broker.preheat.config import PreheatConfig
 from broker.preheat.service import Preheat, PreheatRequest, TooMany, basic_of
+from wire.vocabulary import LONGEST_S
 from worker_peer.host.source_rules import HeaderPairs, SourceError, request_headers, target_of
 from worker_peer.host.values import parse_duration
 
@@ -23,8 +24,6 @@ _MAX_HEADERS: Final = 100
 _MAX_PLATFORMS: Final = 32
 _MAX_HOSTS: Final = 10_000
 _MAX_CERTIFICATES: Final = 32
-#: What the protocol can say (wire/vocabulary.py, SECONDS).
-_LONGEST_S: Final = 1e6
 _DAYS: Final = re.compile(r"([0-9]{1,4})d")
 
 
@@ -201,8 +200,8 @@ def seconds_of(told: Any, key: str) -> float | None:
             raise ValueError("it must be a duration")
     except ValueError as error:
         raise Told(400, f"{key}: {error}") from None
-    if not 0 <= seconds <= _LONGEST_S:
-        raise Told(400, f"{key} must be from 0 to {_LONGEST_S:g} seconds (11 days)")
+    if not 0 <= seconds <= LONGEST_S:
+        raise Told(400, f"{key} must be from 0 to {LONGEST_S:g} seconds (11 days)")
     return seconds
 
 
