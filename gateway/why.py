@@ -18,6 +18,7 @@ from gateway.core import why
 from gateway.core.trace import PART_OF, Part, Wait
 from gateway.core.verdict import seconds, size
 from gateway.traces import read_file, traces_file
+from wire.ids import SEED_PREFIX
 
 _PATIENCE_S: Final = 10.0
 _MAX_ANSWER_BYTES: Final = 32 << 20
@@ -228,7 +229,7 @@ def _place(given: Mapping[str, Any]) -> str:
     place = str(given["place"])
     name = str(given["name"])
     if place == "seed":
-        return f"seed {name.removeprefix('cdnnode:')}".strip()
+        return f"seed {name.removeprefix(SEED_PREFIX)}".strip()
     return f"{place}s, {name}" if name.endswith(" others") else _PLACES.get(place, f"{place} {name}".strip())
 
 

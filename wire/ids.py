@@ -19,6 +19,8 @@ _STORAGE_PATH: Final = re.compile(r"/blobs/sha256/([0-9a-f]{2})/(\1[0-9a-f]{62})
 # RFC 3986 §3.1; without one, what stands first is taken for the authority, so that no password slips through.
 _SCHEME: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 _DIGEST: Final = re.compile(rf"^sha256:{_SHA256_HEX}$")
+#: What a seed's peer id begins with. As in 1.x, whose users count by it what came from peers (`grep -v cdnnode`).
+SEED_PREFIX: Final = "cdnnode:"
 _TASK_ID: Final = re.compile(rf"^{_SHA256_HEX}$")
 
 
@@ -37,6 +39,11 @@ class ByteRange:
 def is_task_id(text: str) -> bool:
     """Whether `text` has a task id's form: 64 lower-case hexadecimal digits."""
     return _TASK_ID.fullmatch(text) is not None
+
+
+def is_seed_id(peer: str) -> bool:
+    """Whether a peer's id is a seed's."""
+    return peer.startswith(SEED_PREFIX)
 
 
 def is_sha256_digest(text: str) -> bool:

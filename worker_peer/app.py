@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import zmq
 
+from wire.ids import SEED_PREFIX
 from wire.messages import Alive, CacheList, Collect, Drop, Hello, Keep, Message, Origin, Role, Warm
 from wire.version import PROTOCOL
 from worker_peer.api import DataPlane, DownloadRequest, LinkUse, Moved, Waits
@@ -50,7 +51,7 @@ class PeerProcess:
             (config.home / folder).mkdir(parents=True, exist_ok=True)
         self.config = config
         self.ip = config.ip or own_address(config.supernodes)
-        self.peer_id = f"cdnnode:{self.ip}" if config.role is Role.SEED else f"{self.ip}-{os.getpid()}-{clock.wall():.3f}"
+        self.peer_id = f"{SEED_PREFIX}{self.ip}" if config.role is Role.SEED else f"{self.ip}-{os.getpid()}-{clock.wall():.3f}"
         self.store = Store(config.home / "data", maps=config.role is Role.SEED, clock=clock)
         self._clock = clock
         self._background = Background()

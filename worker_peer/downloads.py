@@ -10,6 +10,7 @@ from typing import assert_never
 
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
+from wire.ids import SEED_PREFIX, is_seed_id
 from wire.messages import Drop, Lease, Leave, LeaveReason, Message, Origin, Task
 from worker_peer.api import DownloadFailed, DownloadRequest, Waits
 from worker_peer.back_to_source import read_missing
@@ -315,7 +316,7 @@ class Downloads:
                         download.content.arrival.blocks(event.piece, event.first, event.count)
                         download.content.wake()
                 case Done():
-                    origin = Origin.SEED if event.parent.startswith("cdnnode:") else Origin.PEER
+                    origin = Origin.SEED if is_seed_id(event.parent) else Origin.PEER
                     self._piece_came(download, event.piece, origin, event.parent)
                     self._happened(download, PieceCame(piece=event.piece, lease=event.lease, rate=event.rate, origin=origin))
                 case Lost():
@@ -334,7 +335,7 @@ class Downloads:
         task, layout = download.session.task, arrival.layout
         start, size = layout.piece_span(piece)
         # In 1.x's log the supernode's cache is a peer of each task of its own.
-        cid = f"{parent}~{task}" if parent.startswith("cdnnode:") else parent
+        cid = f"{parent}~{task}" if is_seed_id(parent) else parent
         end = max(start, start + size - 1)
         self._piece_log.downloading_piece(task, download.content.supernode, cid, piece, start, end, layout.piece_length)
         self.received[origin] += download.content.came(piece, origin, parent)
@@ -417,7 +418,7 @@ class Downloads:
         self._share(download, file, have, known=False)
         self._show(download, file, PieceSet(have.size), effect.content_type)
         for piece in have:
-            self._piece_came(download, piece, Origin.SEED, f"cdnnode:{download.content.supernode.rpartition(':')[0]}")
+            self._piece_came(download, piece, Origin.SEED, f"{SEED_PREFIX}{download.content.supernode.rpartition(':')[0]}")
         self._happened(download, StorePrepared(have=have))
 
     def _share(self, download: Download, file: TaskFile, have: PieceSet, content_type: str = "", *, known: bool = True) -> None:
@@ -473,7 +474,7 @@ class Downloads:
         def on_pieces(pieces: list[int]) -> None:
             for piece in pieces:
                 self.exchange.piece_available(task, piece)
-                self._piece_came(download, piece, Origin.SOURCE, "cdnnode:source")
+                self._piece_came(download, piece, Origin.SOURCE, f"{SEED_PREFIX}source")
                 self._happened(download, PieceCame(piece=piece, origin=Origin.SOURCE))
 
         event = await read_missing(

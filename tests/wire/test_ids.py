@@ -11,6 +11,7 @@ from wire.ids import (
     ByteRange,
     digest_in_url,
     filtered_url,
+    is_seed_id,
     is_sha256_digest,
     is_task_id,
     task_id,
@@ -195,3 +196,8 @@ def test_what_may_be_shown_of_a_url(url: str, shown: str) -> None:
 @patient
 def test_no_secret_is_ever_shown(scheme: str, path: str, query: str) -> None:
     assert "SECRET" not in url_without_secrets(f"{scheme}user:SECRET@host/{path}?SECRET{query}#SECRET")
+
+
+def test_a_seed_is_known_by_its_id() -> None:
+    assert is_seed_id("cdnnode:10.0.0.1")
+    assert not is_seed_id("10.0.0.1-17-1700000000.000")

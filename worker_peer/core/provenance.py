@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+from wire.ids import is_seed_id
 from wire.messages import Origin, Task, TaskState
 from wire.pieces import PieceLayout
 from worker_peer.api import Cause, Giver
@@ -16,7 +17,6 @@ from worker_peer.core.session_events import Event, LeaseGiven, SupernodeUp, Task
 #: Grants whose parents are known: one for each parent that has fed this peer, more than a host ever meets.
 _LEASES_KEPT: Final = 4096
 _STORE: Final[Giver] = (Origin.DISK, "")
-_SEED_ID: Final = "cdnnode:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +136,4 @@ class Provenance:
 
 
 def _kind(parent: str) -> Origin:
-    return Origin.SEED if parent.startswith(_SEED_ID) else Origin.PEER
+    return Origin.SEED if is_seed_id(parent) else Origin.PEER
