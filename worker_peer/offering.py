@@ -14,9 +14,7 @@ from worker_peer.api import DownloadFailed, DownloadRequest
 from worker_peer.core.session_events import Purpose
 from worker_peer.downloads import Downloads
 from worker_peer.host.clock import Clock
-from worker_peer.host.journal import replay
 from worker_peer.host.store import Store
-from worker_peer.host.store_index import JOURNAL
 
 _log = logging.getLogger("offer")
 
@@ -71,10 +69,7 @@ class Offering:
 
 def _request_of(store: Store, task: str) -> DownloadRequest | None:
     """Blocking. The download that the content came by, without its secrets; None: it is not whole, or not named by a digest."""
-    try:
-        replayed = replay((store.root / task[:3] / task / JOURNAL).read_bytes())
-    except OSError:
-        return None
+    replayed = store.journal(task)
     if replayed is None or replayed.digest is None or not replayed.header.url:
         return None
     request = DownloadRequest(url=replayed.header.url, digest=replayed.digest, caller="offered again")

@@ -21,8 +21,8 @@ from wire.ids import is_task_id, url_without_secrets
 from wire.pieces import DIGEST_BYTES, PieceLayout
 from worker_peer.host.clock import Clock, SystemClock
 from worker_peer.host.digests import block_digest
-from worker_peer.host.journal import Header, encode_header, read_header, replay
-from worker_peer.host.store_index import CONTENT, JOURNAL, NAMES, StoreIndex
+from worker_peer.host.journal import Header, Replayed, encode_header, read_header, replay
+from worker_peer.host.store_index import CONTENT, JOURNAL, NAMES, StoreIndex, folder_of
 from worker_peer.host.task_file import (
     NO_ROOM,
     ContentChanged,
@@ -30,7 +30,6 @@ from worker_peer.host.task_file import (
     StoreFull,
     TaskFile,
     close_all,
-    folder_of,
     free_bytes_at,
     stamp_of_fd,
     write_all,
@@ -145,7 +144,7 @@ class Store:
             # Repairing it would write into the file that a user was given.
             return None
         os.ftruncate(journal_fd, replayed.valid_bytes)
-        found = TaskFile(
+        return TaskFile(
             self._root,
             replayed.header,
             content_fd,
@@ -153,10 +152,8 @@ class Store:
             replayed,
             maps=self._maps and not linked,
             open_files=self.open_files,
+            linked_as=stamp if linked else None,
         )
-        if linked:
-            found._expected_stat = stamp
-        return found
 
     def remove(self, task: str) -> None:
         """Take a content away, by unlink only: who has it open goes on reading it, and a user's hard link stays."""
@@ -191,6 +188,13 @@ class Store:
         try:
             with (folder_of(self._root, task) / JOURNAL).open("rb") as journal:
                 return read_header(journal.read(_HEADER_BYTES))
+        except OSError:
+            return None
+
+    def journal(self, task: str) -> Replayed | None:
+        """What a content's journal says, unverified; None: it is not here, or cannot be read."""
+        try:
+            return replay((folder_of(self._root, task) / JOURNAL).read_bytes())
         except OSError:
             return None
 

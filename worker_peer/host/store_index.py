@@ -114,11 +114,11 @@ class StoreIndex:
         for task, used_at in touched.items():
             # Deleted meanwhile, or a disk that cannot be written: a last use that is lost makes nothing wrong.
             with contextlib.suppress(OSError):
-                os.utime(self._root / task[:3] / task / JOURNAL, (used_at, used_at))
+                os.utime(folder_of(self._root, task) / JOURNAL, (used_at, used_at))
 
     def notes(self, task: str) -> Notes:
         """Blocking. What was noted; nothing, where there is no readable note."""
-        return read_notes(self._root / task[:3] / task)
+        return read_notes(folder_of(self._root, task))
 
     def write_notes(self, task: str, **changes: float | str) -> bool:
         """Blocking. Change some of what is noted, whole or not at all. False: the content is not here. Raises OSError."""
@@ -126,7 +126,7 @@ class StoreIndex:
             stored = self._stored.get(task)
             if stored is None:
                 return False
-            folder = self._root / task[:3] / task
+            folder = folder_of(self._root, task)
             notes = replace(read_notes(folder), **changes)  # type: ignore[arg-type]  # by the fields' names
             fresh = folder / _FRESH_NOTES
             fresh.write_text(json.dumps({"kept_until": notes.kept_until, "validator": notes.validator}), encoding="utf-8")
@@ -138,6 +138,13 @@ class StoreIndex:
         stored = self._stored.pop(task, None)
         if stored is not None:
             self._used -= stored.size
+
+
+def folder_of(root: Path, task: str) -> Path:
+    """Where a store keeps a content. Raises ValueError for what is no task id: it is no name of ours."""
+    if not is_task_id(task):
+        raise ValueError(f"{task[:80]!r} is no task id")
+    return root / task[:3] / task
 
 
 def size_on_disk(layout: PieceLayout) -> int:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from wire.bitmap import PieceSet
-from wire.ids import is_sha256_digest, is_task_id
+from wire.ids import is_sha256_digest
 from wire.pieces import DIGEST_BYTES
 from worker_peer.host.digests import View
 from worker_peer.host.journal import Header, Replayed, encode_finished, encode_piece
 from worker_peer.host.mapped import MappedContent
-from worker_peer.host.store_index import CONTENT, JOURNAL
+from worker_peer.host.store_index import CONTENT, JOURNAL, folder_of
 
 #: One pwrite. Of larger ones the kernel makes large folios of memory that nobody has touched for long: on a virtual machine
 #: that gives free memory back to its host, six times as much CPU (1.5 s per GiB with 1 MiB, 0.24 with this; ext4, Linux 6.18).
@@ -86,7 +86,9 @@ class TaskFile:
         *,
         maps: bool = False,
         open_files: OpenFiles | None = None,
+        linked_as: tuple[int, int] | None = None,
     ) -> None:
+        """`linked_as`: the stamp of a file that a user has a hard link of, as it was before it was verified."""
         self.task: Final = header.task
         self.layout: Final = header.layout
         #: The source's Content-Type; empty: it gave none.
@@ -102,7 +104,7 @@ class TaskFile:
         self._have = PieceSet.of(header.layout.piece_count, self._digests)
         self._digest = replayed.digest if replayed and self._have.is_full else None
         self._journal_bytes = os.fstat(journal_fd).st_size
-        self._expected_stat: tuple[int, int] | None = None
+        self._expected_stat = linked_as
         self._maps = maps and header.layout.length > 0
         self._mapped = MappedContent(content_fd, header.layout.length) if self._maps else None
         self._changed = False
@@ -285,13 +287,8 @@ class TaskFile:
         return StoreFull(self.path, needed, free_bytes_at(self.path)) if error.errno in NO_ROOM else error
 
 
-def folder_of(root: Path, task: str) -> Path:
-    if not is_task_id(task):
-        raise ValueError(f"{task[:80]!r} is no task id")
-    return root / task[:3] / task
-
-
 def write_all(fd: int, record: bytes) -> None:
+    """Write all of it, in as many calls as it takes. Raises OSError; a part may be written then."""
     written = 0
     while written < len(record):
         # A disk that fills up takes a part first, and refuses the next one.
@@ -299,11 +296,13 @@ def write_all(fd: int, record: bytes) -> None:
 
 
 def close_all(descriptors: list[int]) -> None:
+    """Close each of them."""
     for fd in descriptors:
         os.close(fd)
 
 
 def free_bytes_at(path: Path) -> int:
+    """Bytes that this user may still write to the file system of a path; 0 where that cannot be told."""
     try:
         found = os.statvfs(path)
     except OSError:
@@ -312,6 +311,7 @@ def free_bytes_at(path: Path) -> int:
 
 
 def stamp_of_fd(fd: int) -> tuple[int, int]:
+    """What changes when somebody writes to a file: its modification time in nanoseconds, and its size."""
     found = os.fstat(fd)
     return found.st_mtime_ns, found.st_size
 
