@@ -21,11 +21,11 @@ from wire.messages import Download, Finished, Origin, Progress
 from worker_peer.host.command_line import software_version
 from worker_peer.host.limits import lowest
 from worker_peer.host.placement import OutputError, Placement, check_output, place_output
+from worker_peer.host.progress_bar import ProgressBar
 from worker_peer.host.source import SourceError
 from worker_peer.host.values import format_rate
 from worker_peer.host_peer import NoHostPeer, connect_or_start
 from worker_peer.oneshot_options import OneshotOptions
-from worker_peer.progress_bar import ProgressBar
 
 # 1.x's codes; the shell sees them modulo 256.
 _PREPARE_FAILED: Final = 1101

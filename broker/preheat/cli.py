@@ -19,8 +19,8 @@ from urllib.parse import quote
 from broker.core.image_name import manifest_url_of, parse_manifest_url
 from broker.core.manifests import parse_platform
 from worker_peer.host.command_line import CommandParser, parse_switch, typed, with_values
+from worker_peer.host.progress_bar import ProgressBar
 from worker_peer.host.values import parse_nodes
-from worker_peer.progress_bar import ProgressBar
 
 PASSWORD: Final = "SUPERNODE_PREHEAT_PASSWORD"  # noqa: S105  a variable's name
 API_HEADER: Final = "SUPERNODE_API_HEADER"

@@ -1,6 +1,7 @@
 """The import rule of pyproject.toml holds, and each way to break it is caught."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,18 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_rule_holds() -> None:
     ran = lint_imports(ROOT)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("package", ["broker", "gateway"])
+def test_the_peer_is_used_by_its_front_door_only(package: str) -> None:
+    """pyproject.toml names what is behind it; this names the door, so that a new module is behind it too."""
+    door = {"api", "app", "config", "host"}
+    used = {
+        (str(path.relative_to(ROOT)), name)
+        for path in (ROOT / package).rglob("*.py")
+        for name in re.findall(r"^\s*(?:from|import) worker_peer\.(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert {(path, name) for path, name in used if name not in door} == set()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from wire.pieces import MIB
-from worker_peer import progress_bar
-from worker_peer.progress_bar import ProgressBar
+from worker_peer.host import progress_bar
+from worker_peer.host.progress_bar import ProgressBar
 
 
 class Terminal(io.StringIO):
