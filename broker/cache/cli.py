@@ -2,18 +2,15 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from broker.preheat.cli import API_HEADER
-from broker.preheat.cli import _Failed as Failed
-from broker.preheat.cli import _Supernode as SupernodeClient
+from broker.api_client import API_HEADER, ApiClient, CommandFailed, add_flags, client_of
 from wire.ids import digest_in_url, is_sha256_digest, task_id
-from worker_peer.host.command_line import CommandParser, parse_switch, typed, with_values
-from worker_peer.host.values import format_duration, parse_nodes
+from worker_peer.host.command_line import CommandParser, with_values
+from worker_peer.host.values import format_duration
 
 _SWITCHES: Final = ("--json",)
 _PAGE: Final = 100
@@ -39,19 +36,17 @@ def parser() -> argparse.ArgumentParser:
     add("--keep", default="24h", help="pin: for so long: 7d, 12h (default 24h); 0s: no longer")
     add("--free", default="0", help="gc: delete the least recently used until so much more is free: 10GB")
     add("--filter", default="", help="query keys of a URL that do not count, & between them")
-    node = "host:port of the supernode (default 127.0.0.1:8002)"
-    add("--supernode", default="127.0.0.1:8002", type=typed(lambda text: parse_nodes(text)[0].endpoint, "node"), help=node)
-    add("--json", type=typed(parse_switch, "switch"), default=False, metavar="BOOL", help="print what the supernode answers")
+    add_flags(made)
     return made
 
 
 def main(arguments: Sequence[str]) -> int:
     """`supernode cache ...`. Returns the exit code."""
     flags = parser().parse_args(with_values(list(arguments), _SWITCHES))
-    supernode = SupernodeClient(flags.supernode, os.environ.get(API_HEADER, ""))
+    supernode = client_of(flags)
     try:
         if flags.what != "gc" and flags.what != "ls" and not flags.task:
-            raise Failed(
+            raise CommandFailed(
                 f"supernode cache {flags.what} TASK: name a digest, a URL, or the first digits of a task, as ls shows them"
             )
         match flags.what:
@@ -68,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
             case _:
                 told = supernode.ask("POST", f"/cache/gc{_query(flags)}", {"free": flags.free})
                 text = f"{told['removed']} contents deleted, {size(told['removed_bytes'])}"
-    except Failed as error:
+    except CommandFailed as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     print(json.dumps(told) if flags.json else text)
@@ -79,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _task(flags: argparse.Namespace) -> str:
-    """The task's id, or its first digits. Raises Failed."""
+    """The task's id, or its first digits. Raises CommandFailed."""
     text = flags.task
     if is_sha256_digest(text):
         return task_id("", digest=text)
@@ -87,7 +82,7 @@ def _task(flags: argparse.Namespace) -> str:
         filters = tuple(filter(None, flags.filter.split("&")))
         return task_id(text, filters=filters, digest=digest_in_url(text))
     if not text or any(digit not in "0123456789abcdef" for digit in text) or len(text) > 64:
-        raise Failed(f"{text[:80]!r} is no digest, no URL, and no digits of a task")
+        raise CommandFailed(f"{text[:80]!r} is no digest, no URL, and no digits of a task")
     return str(text)
 
 
@@ -95,8 +90,8 @@ def _query(flags: argparse.Namespace) -> str:
     return f"?host={quote(flags.host)}" if flags.host else ""
 
 
-def _listed(flags: argparse.Namespace, supernode: SupernodeClient) -> Any:
-    """All pages in one. Raises Failed."""
+def _listed(flags: argparse.Namespace, supernode: ApiClient) -> Any:
+    """All pages in one. Raises CommandFailed."""
     query = {"host": flags.host} if flags.host else {}
     if flags.task:
         return supernode.ask("GET", "/cache?" + urlencode(query | {"task": _task(flags)}))

@@ -8,78 +8,26 @@ import json
 import os
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from broker.api_client import API_HEADER, ApiClient, CommandFailed, add_flags, client_of
 from broker.core.image_name import manifest_url_of, parse_manifest_url
 from broker.core.manifests import parse_platform
 from worker_peer.host.command_line import CommandParser, parse_switch, typed, with_values
 from worker_peer.host.progress_bar import ProgressBar
-from worker_peer.host.values import parse_nodes
 
 PASSWORD: Final = "SUPERNODE_PREHEAT_PASSWORD"  # noqa: S105  a variable's name
-API_HEADER: Final = "SUPERNODE_API_HEADER"
 _COMMANDS: Final = ("ls", "show", "stop", "rm")
 _SWITCHES: Final = ("--wait", "--insecure", "--plain-http", "--json")
 #: What `--wait` ends with: 0 is proof.
 EXIT_CODES: Final = {"SUCCESS": 0, "FAILED": 1, "PARTIAL": 2, "STOPPED": 3}
 _POLL_S: Final = 0.5
 _PATIENCE_S: Final = 60.0
-_ANSWER_S: Final = 30.0
-_MOST_BYTES: Final = 64 << 20
 _SHOWN_ROWS: Final = 20
 _MIB: Final = 1 << 20
-_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-class _Failed(Exception):
-    """What the user should read. `again`: the supernode may be back in a moment."""
-
-    def __init__(self, told: str, *, again: bool = False) -> None:
-        super().__init__(told)
-        self.again = again
-
-
-@dataclass(frozen=True, slots=True)
-class _Supernode:
-    """Where requests go, and with what."""
-
-    node: str
-    header: str
-
-    def ask(self, method: str, path: str, document: Any = None) -> Any:
-        """The answer. Raises _Failed."""
-        body = None if document is None else json.dumps(document).encode()
-        request = urllib.request.Request(f"http://{self.node}{path}", data=body, method=method)
-        request.add_header("Content-Type", "application/json")
-        name, mark, value = self.header.partition(":")
-        if mark:
-            request.add_header(name.strip(), value.strip())
-        try:
-            with _OPENER.open(request, timeout=_ANSWER_S) as answer:
-                return json.loads(answer.read(_MOST_BYTES))
-        except urllib.error.HTTPError as error:
-            text = error.read(65536)
-            error.close()
-            raise _Failed(_message_in(text) or f"the supernode answers {error.code}", again=error.code >= 502) from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            told = getattr(reason, "strerror", None) or reason
-            raise _Failed(
-                f"{self.node} gives no answer ({told}): name the supernode by --supernode host:port", again=True
-            ) from None
-
-
-def _message_in(text: bytes) -> str:
-    try:
-        return str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
-        return ""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,27 +57,21 @@ def parser() -> argparse.ArgumentParser:
     add("--insecure", type=switch, default=False, metavar="BOOL", help="do not verify the registry's certificate")
     add("--cacerts", type=Path, action="append", default=[], help="PEM file: the only CAs to verify the registry by")
     add("--plain-http", type=switch, default=False, metavar="BOOL", help="an image's registry speaks http")
-    node = "host:port of the supernode (default 127.0.0.1:8002)"
-    add("--supernode", default="127.0.0.1:8002", type=typed(_node, "node"), help=node)
-    add("--json", type=switch, default=False, metavar="BOOL", help="print what the supernode answers")
+    add_flags(made)
     return made
-
-
-def _node(text: str) -> str:
-    return parse_nodes(text)[0].endpoint
 
 
 def main(arguments: Sequence[str]) -> int:
     """`supernode preheat ...`. Returns the exit code."""
     flags = parser().parse_args(with_values(list(arguments), _SWITCHES))
-    supernode = _Supernode(flags.supernode, os.environ.get(API_HEADER, ""))
+    supernode = client_of(flags)
     try:
         if flags.what in _COMMANDS:
             return _command(flags, supernode)
         if flags.job is not None:
-            raise _Failed(f"one image or URL at a time: {flags.job[:80]!r} is too much")
+            raise CommandFailed(f"one image or URL at a time: {flags.job[:80]!r} is too much")
         return _preheat(flags, supernode)
-    except _Failed as error:
+    except CommandFailed as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -140,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
 # -- a job -----------------------------------------------------------------------------------------------------------------
 
 
-def _preheat(flags: argparse.Namespace, supernode: _Supernode) -> int:
+def _preheat(flags: argparse.Namespace, supernode: ApiClient) -> int:
     job = supernode.ask("POST", "/jobs", _document(flags))
     if flags.wait:
         job = _wait(job, supernode)
@@ -156,12 +98,12 @@ def _preheat(flags: argparse.Namespace, supernode: _Supernode) -> int:
 
 
 def _document(flags: argparse.Namespace) -> dict[str, Any]:
-    """The request. Raises _Failed."""
+    """The request. Raises CommandFailed."""
     headers: dict[str, list[str]] = {}
     for each in flags.header:
         name, mark, value = each.partition(":")
         if not mark or not name.strip():
-            raise _Failed("--header must be NAME:VALUE")
+            raise CommandFailed("--header must be NAME:VALUE")
         headers.setdefault(name.strip(), []).append(value.strip())
     if flags.user:
         import base64
@@ -173,9 +115,9 @@ def _document(flags: argparse.Namespace) -> dict[str, Any]:
         platforms = [str(parse_platform(each)) for text in flags.platform for each in text.split(",") if each != "all"]
         certificates = [path.read_text(encoding="ascii") for path in flags.cacerts]
     except ValueError as error:
-        raise _Failed(str(error)) from None
+        raise CommandFailed(str(error)) from None
     except OSError as error:
-        raise _Failed(f"--cacerts: {error.filename}: {error.strerror}") from None
+        raise CommandFailed(f"--cacerts: {error.filename}: {error.strerror}") from None
     document: dict[str, Any] = {"type": kind, "url": url, "headers": headers, "platforms": platforms, "insecure": flags.insecure}
     document |= {"certificates": certificates, "filter": flags.filter, "identifier": flags.identifier}
     document |= {"keep": flags.keep or None, "timeout": flags.timeout or None}
@@ -196,17 +138,17 @@ def _kind_and_url(what: str, *, plain_http: bool) -> tuple[str, str]:
 def _password(flags: argparse.Namespace) -> str:
     if flags.password_file is None:
         if PASSWORD not in os.environ:
-            raise _Failed(f"--user wants a password: set {PASSWORD}, or name a --password-file")
+            raise CommandFailed(f"--user wants a password: set {PASSWORD}, or name a --password-file")
         return os.environ[PASSWORD]
     try:
         if str(flags.password_file) == "-":
             return sys.stdin.readline().rstrip("\r\n")
         return str(flags.password_file.read_text(encoding="utf-8").splitlines()[0])
     except (OSError, UnicodeDecodeError, IndexError):
-        raise _Failed(f"--password-file: {flags.password_file} cannot be read, or is empty") from None
+        raise CommandFailed(f"--password-file: {flags.password_file} cannot be read, or is empty") from None
 
 
-def _wait(job: dict[str, Any], supernode: _Supernode) -> dict[str, Any]:
+def _wait(job: dict[str, Any], supernode: ApiClient) -> dict[str, Any]:
     """The job when it has ended. A supernode that restarts is waited for: its jobs go on."""
     number = job["id"]
     with ProgressBar(always=False) as bar:
@@ -222,7 +164,7 @@ def _patiently(ask: Callable[[], Any]) -> Any:
     while True:
         try:
             return ask()
-        except _Failed as error:
+        except CommandFailed as error:
             if not error.again or time.monotonic() > until:
                 raise
         time.sleep(_POLL_S)
@@ -231,11 +173,11 @@ def _patiently(ask: Callable[[], Any]) -> Any:
 # -- jobs that are there -----------------------------------------------------------------------------------------------------
 
 
-def _command(flags: argparse.Namespace, supernode: _Supernode) -> int:
+def _command(flags: argparse.Namespace, supernode: ApiClient) -> int:
     if flags.what == "ls":
         return _list(flags, supernode)
     if not flags.job:
-        raise _Failed(f"supernode preheat {flags.what} JOB: name the job's number, as ls shows it")
+        raise CommandFailed(f"supernode preheat {flags.what} JOB: name the job's number, as ls shows it")
     path = f"/jobs/{quote(flags.job, safe='')}"
     match flags.what:
         case "show":
@@ -257,7 +199,7 @@ def _command(flags: argparse.Namespace, supernode: _Supernode) -> int:
     return 0
 
 
-def _list(flags: argparse.Namespace, supernode: _Supernode) -> int:
+def _list(flags: argparse.Namespace, supernode: ApiClient) -> int:
     jobs: list[dict[str, Any]] = []
     after = 0
     while True:
@@ -274,7 +216,7 @@ def _list(flags: argparse.Namespace, supernode: _Supernode) -> int:
     return 0
 
 
-def _rows(number: int, supernode: _Supernode) -> list[dict[str, Any]]:
+def _rows(number: int, supernode: ApiClient) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     after: int | None = 0
     while after is not None:

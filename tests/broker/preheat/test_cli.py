@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from broker.api_client import ApiClient
 from broker.cli import main
 from tests.support.preheat_lab import PreheatLab, preheat_lab
 from tests.support.small_registry import SmallRegistry, digest_of, small_registry, task_of
@@ -123,8 +124,6 @@ def test_what_cannot_be_is_said(
 
 
 def test_passwords_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from broker.preheat import cli
-
     (tmp_path / "password").write_text("secret\nmore\n")
     sent: list[Any] = []
 
@@ -133,7 +132,7 @@ def test_passwords_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         row = {"id": 1, "state": "RUNNING", "url": "x", "blobs": 0, "hosts": 0, "verified_bytes": 0, "bytes": None, "error": ""}
         return row
 
-    monkeypatch.setattr(cli._Supernode, "ask", asked)
+    monkeypatch.setattr(ApiClient, "ask", asked)
     assert main(["preheat", "busybox", "--user", "alice", "--password-file", str(tmp_path / "password")]) == 0
     assert sent[0]["headers"] == {"Authorization": ["Basic " + base64.b64encode(b"alice:secret").decode()]}
     assert sent[0]["url"] == "https://registry-1.docker.io/v2/library/busybox/manifests/latest"
