@@ -13,7 +13,7 @@ from tornado.web import Application
 from broker.cache import http_cache
 from broker.core.events import TaskDropped
 from broker.core.state import PeerRecord, TaskRecord
-from broker.http_handlers import VERSIONED, ApiHandler, ApiParts, Told, Unknown
+from broker.http_handlers import VERSIONED, ApiHandler, ApiParts, Unknown
 from broker.preheat import http_jobs, http_kraken, http_v1, http_v2
 from wire.ids import is_task_id, url_without_secrets
 from wire.messages import Origin
@@ -68,10 +68,8 @@ class _List(ApiHandler):
 
     def page(self, ids: Iterable[str]) -> tuple[list[str], str | None]:
         """The ids of this page, and `next`. By id, so that what comes and goes between two pages moves nothing else."""
-        asked = self.get_query_argument("limit", str(_PAGE))
-        if not (asked.isascii() and asked.isdigit() and len(asked) < 10 and 1 <= int(asked) <= _LONGEST_PAGE):
-            raise Told(400, f"limit is a number from 1 to {_LONGEST_PAGE}")
-        limit, after = int(asked), self.get_query_argument("after", "", strip=False)
+        limit = self.number("limit", _PAGE, least=1, most=_LONGEST_PAGE)
+        after = self.get_query_argument("after", "", strip=False)
         found = nsmallest(limit + 1, (each for each in ids if each > after))
         return found[:limit], found[limit - 1] if len(found) > limit else None
 

@@ -50,6 +50,13 @@ class ApiHandler(RequestHandler):
     def set_default_headers(self) -> None:
         self.set_header("Server", "damselfly")
 
+    def number(self, name: str, default: int, *, least: int = 0, most: int) -> int:
+        """The whole number that the query's `name` says, `default` where it says none."""
+        text = self.get_query_argument(name, str(default))
+        if not (text.isascii() and text.isdigit() and len(text) < 17 and least <= int(text) <= most):
+            raise Told(400, f"{name} is a number from {least} to {most}")
+        return int(text)
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """1.x's shape of an error."""
         error = kwargs.get("exc_info", (None, None, None))[1]

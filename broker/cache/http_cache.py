@@ -8,7 +8,6 @@ DELETE /cache/<task>?host=              delete it, kept or not; without hosts: e
 POST /cache/gc {free}?host=             delete what the rules want deleted, or so many bytes; without hosts: on the seeds
 """
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -80,16 +79,6 @@ class CacheHandler(JobHandler):
         # What follows "ab" begins with it, or comes after all that do.
         return matching(await self.ask(hosts, partial(_list, after=digits, limit=_PAGE)), digits)
 
-    def body(self) -> dict[str, Any]:
-        """The request's document; an empty body is an empty one."""
-        try:
-            told = json.loads(self.request.body or b"{}")
-        except (ValueError, RecursionError):
-            raise Told(400, "the body must be JSON") from None
-        if not isinstance(told, dict):
-            raise Told(400, "the body must be a JSON object")
-        return told
-
     def tell(self, hosts: dict[str, PeerRecord], answers: Answers, **more: Any) -> None:
         """Answer with what became of it on each host."""
         self.finish(more | {"hosts": [host_told(hosts[peer], answers[peer]) for peer in sorted(answers)]})
@@ -106,10 +95,8 @@ class _Contents(CacheHandler):
         if digits:
             await self._one(hosts, digits)
             return
-        asked = self.get_query_argument("limit", str(_PAGE))
-        if not (asked.isascii() and asked.isdigit() and len(asked) < 6 and 1 <= int(asked) <= _LONGEST_PAGE):
-            raise Told(400, f"limit is a number from 1 to {_LONGEST_PAGE}")
-        limit, after = int(asked), self.get_query_argument("after", "")
+        limit = self.number("limit", _PAGE, least=1, most=_LONGEST_PAGE)
+        after = self.get_query_argument("after", "")
         if len(after) > 64:
             raise Told(400, "after is a task: 64 hexadecimal digits")
         if limit * len(hosts) > _MOST_ROWS:
@@ -147,7 +134,7 @@ class _Content(CacheHandler):
 
 class _Pin(CacheHandler):
     async def post(self, task: str) -> None:
-        keep_s = seconds_of(self.body().get("keep"), "keep")
+        keep_s = seconds_of(self.document(b"{}").get("keep"), "keep")
         await self._keep(task, _KEEP_S if keep_s is None else keep_s)
 
     async def delete(self, task: str) -> None:
@@ -174,7 +161,7 @@ class _Pin(CacheHandler):
 
 class _Collect(CacheHandler):
     async def post(self) -> None:
-        wanted = self.body().get("free", 0)
+        wanted = self.document(b"{}").get("free", 0)
         try:
             free = parse_size(wanted) if isinstance(wanted, str | int) else -1
             if not 0 <= free < 1 << 53:

@@ -70,10 +70,10 @@ class JobHandler(ApiHandler):
         assert self.parts.preheat is not None
         return self.parts.preheat
 
-    def document(self) -> dict[str, Any]:
-        """The request's body, which must be a JSON object."""
+    def document(self, otherwise: bytes = b"") -> dict[str, Any]:
+        """The request's body, which must be a JSON object. `otherwise`: what an empty one stands for."""
         try:
-            told = json.loads(self.request.body or b"")
+            told = json.loads(self.request.body or otherwise)
         except (ValueError, RecursionError):
             raise Told(400, "the body must be JSON") from None
         if not isinstance(told, dict):

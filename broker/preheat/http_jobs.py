@@ -30,13 +30,7 @@ _LONGEST_PAGE: Final = 10_000
 class _Paged(JobHandler):
     def bounds(self, default: int) -> tuple[int, int]:
         """`?after=` and `?limit=`."""
-        found = []
-        for name, usual, most in (("after", 0, 1 << 50), ("limit", default, _LONGEST_PAGE)):
-            text = self.get_query_argument(name, str(usual))
-            if not (text.isascii() and text.isdigit() and len(text) < 17 and int(text) <= most):
-                raise Told(400, f"{name} must be a number up to {most}")
-            found.append(int(text))
-        return found[0], max(1, found[1])
+        return self.number("after", 0, most=1 << 50), max(1, self.number("limit", default, most=_LONGEST_PAGE))
 
     def known(self, number: str) -> Job:
         """The job of a number or key."""

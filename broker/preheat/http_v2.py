@@ -39,6 +39,7 @@ _SCOPES: Final = {"": "seed", "single_peer": "seed", "single_seed_peer": "seed",
 _NANOSECONDS: Final = 1e9
 _PAGE: Final = 10
 _LONGEST_PAGE: Final = 1000
+_LAST_PAGE: Final = 1_000_000
 _MOST_ROWS: Final = 10_000
 
 
@@ -61,19 +62,14 @@ class _Jobs(JobHandler):
         self.finish(_job(job, self.parts.router.scheduler.state))
 
     def get(self) -> None:
-        page, per_page = self._number("page", 1), self._number("per_page", _PAGE, _LONGEST_PAGE)
+        page = self.number("page", 1, least=1, most=_LAST_PAGE)
+        per_page = self.number("per_page", _PAGE, least=1, most=_LONGEST_PAGE)
         state = self.get_query_argument("state", "")
         jobs = [job for job in reversed(self.preheat.core.jobs.values()) if state in ("", _STATE[job.state])]
         known = self.parts.router.scheduler.state
         self.set_header("Content-Type", "application/json; charset=utf-8")
         shown = jobs[(page - 1) * per_page : page * per_page]
         self.finish(json.dumps([_job(job, known, with_rows=False) for job in shown]))
-
-    def _number(self, name: str, default: int, most: int = 1_000_000) -> int:
-        text = self.get_query_argument(name, str(default))
-        if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
-            raise Told(400, f"{name} must be a number from 1 to {most}")
-        return int(text)
 
 
 class _Job(JobHandler):
