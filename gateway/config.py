@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Final
 
 from gateway.core.images import parse_pattern
 from worker_peer.host.schema import setting
 from worker_peer.host.values import parse_duration, parse_link_rate, parse_nodes, parse_rate, parse_size
+
+_OF_ALL_ADDRESSES: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 class ExitCode(IntEnum):
@@ -253,6 +256,11 @@ def _check_pattern(key: str, pattern: str) -> None:
         re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"{key}: {pattern!r} is no regular expression: {error}") from None
+
+
+def own_host(config: GatewayConfig) -> str:
+    """Where a client on this host finds the gateway, which may listen on all addresses."""
+    return _OF_ALL_ADDRESSES.get(config.host_ip, config.host_ip)
 
 
 def home_of(config: GatewayConfig) -> Path:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.app import home_of, rules_from, supernodes_from, version
 from gateway.certs import CertificateStore, read_pem
-from gateway.config import ConfigError, GatewayConfig
+from gateway.config import ConfigError, GatewayConfig, own_host
 from gateway.core.rules import Authority, RuleTable, Trust, Verdict, authority_of
 from gateway.dfget_flags import parse_flags
 from gateway.finding import Finding, Grade, note, ok, wrong
@@ -114,7 +114,7 @@ def _ask(target: Authority, path: str, now: datetime.datetime, context: ssl.SSLC
 
 def listener(config: GatewayConfig, now: datetime.datetime, root: Path) -> Iterator[Finding]:
     """Whether dfdaemon answers on its port, in the release that is installed."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host_ip, config.host_ip)  # noqa: S104
+    host = own_host(config)
     target = Authority(host, config.port)
     context = None
     if config.certpem:

@@ -5,23 +5,19 @@ Reads certificate files; writes nothing.
 
 import dataclasses
 from pathlib import Path
-from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.app import rules_from
 from gateway.certs import is_ca, read_pem
-from gateway.config import ConfigError, GatewayConfig
+from gateway.config import ConfigError, GatewayConfig, own_host
 from gateway.core.rules import RuleTable
 from gateway.core.setup.containerd import plan_containerd
 from gateway.core.setup.docker import plan_docker
 from gateway.core.setup.plan import HUB, Facts, Files, Gateway, Plan, Refused, Runtime, Wish
 from gateway.core.setup.podman import plan_podman
 from gateway.core.setup.registries import authority_of_registry, named_by
-
-#: Where a client on this host finds a listener of all addresses.
-_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 def gateway_from(config: GatewayConfig, wish: Wish, urls: tuple[str, ...] = ()) -> Gateway:
@@ -37,7 +33,7 @@ def gateway_from(config: GatewayConfig, wish: Wish, urls: tuple[str, ...] = ()) 
     authority = _certificate(hijack.cert, "hijack_https.cert") if hijack.cert and hijack.hosts else None
     named = [named_by(host.regx) for host in hijack.hosts]
     made = Gateway(
-        host=_ANY.get(config.host_ip, config.host_ip),
+        host=own_host(config),
         port=config.port,
         scheme="https" if config.certpem else "http",
         listener_pem=_pem(_certificate(config.certpem, "certpem")) if config.certpem else None,

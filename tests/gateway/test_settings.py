@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from gateway.config import ConfigError, ExitCode, GatewayConfig, HijackConfig, HijackHostConfig, MirrorConfig, ProxyRuleConfig
+from gateway.config import (
+    ConfigError,
+    ExitCode,
+    GatewayConfig,
+    HijackConfig,
+    HijackHostConfig,
+    MirrorConfig,
+    ProxyRuleConfig,
+    own_host,
+)
 from gateway.settings import Loaded, default_document, load
 
 
@@ -165,3 +174,8 @@ def test_the_default_document_is_the_default(tmp_path: Path) -> None:
     loaded = _load(tmp_path, default_document())
     assert loaded.config == GatewayConfig()
     assert "# address that the gateway listens on\nhostIp: 127.0.0.1\n" in default_document()
+
+
+@pytest.mark.parametrize(("host_ip", "host"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("192.0.2.1", "192.0.2.1")])
+def test_a_client_of_this_host_finds_a_listener_of_all_addresses(host_ip: str, host: str) -> None:
+    assert own_host(GatewayConfig(host_ip=host_ip)) == host
