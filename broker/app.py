@@ -14,6 +14,7 @@ from tornado.netutil import bind_sockets
 
 from broker.cache.questions import CacheQuestions
 from broker.config import SupernodeConfig
+from broker.core.events import PeerGone
 from broker.core.scheduler import Scheduler, SchedulerSettings
 from broker.home import owned
 from broker.http_api import ApiParts, application
@@ -24,6 +25,7 @@ from broker.preheat.registry_client import RegistryClient
 from broker.preheat.service import Preheat
 from broker.router import Router
 from broker.seed import SeedProcess
+from wire.messages import Role
 from worker_peer.host.background import Background
 from worker_peer.host.clock import SystemClock
 from worker_peer.host.values import bracketed
@@ -127,9 +129,6 @@ class Supernode:
         return f"tcp://{bracketed(host)}:{self.router.port}"
 
     def _seed_ended(self) -> None:
-        from broker.core.events import PeerGone
-        from wire.messages import Role
-
         for record in list(self.router.scheduler.state.peers.values()):
             if record.role is Role.SEED:
                 self.router.handle(PeerGone(peer=record.peer))

@@ -3,7 +3,6 @@
 Where none runs, or none that may be asked, the file that the last one left behind is read.
 """
 
-import base64
 import http.client
 import json
 import ssl
@@ -13,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from gateway.config import GatewayConfig, home_of
+from gateway.config import GatewayConfig, home_of, own_host
 from gateway.core import why
 from gateway.core.trace import PART_OF, Part, Wait
 from gateway.core.verdict import seconds, size
 from gateway.traces import read_file, traces_file
 from wire.ids import SEED_PREFIX
+from worker_peer.host.source_rules import basic_of
 
 _PATIENCE_S: Final = 10.0
 _MAX_ANSWER_BYTES: Final = 32 << 20
@@ -99,7 +99,7 @@ def _said(text: str, *, is_known: bool, note: str = "") -> Said:
 
 
 def _get(config: GatewayConfig, path: str) -> tuple[int, str]:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host_ip, config.host_ip)  # noqa: S104
+    host = own_host(config)
     connection: http.client.HTTPConnection
     if config.certpem:
         # Nothing secret but the proxy's own password is told, and it is this host that answers.
@@ -111,7 +111,7 @@ def _get(config: GatewayConfig, path: str) -> tuple[int, str]:
     headers = {}
     if config.basic_auth.username:
         who = f"{config.basic_auth.username}:{config.basic_auth.password}"
-        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(who.encode()).decode()}"
+        headers["Proxy-Authorization"] = basic_of(who)
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()

@@ -194,11 +194,6 @@ class Job:
         return JobState.SUCCESS, ""
 
 
-def to_document(job: Job) -> dict[str, Any]:
-    """A job as JSON's types."""
-    return {**without_rows(job), "rows": [as_row(*each) for each in job.rows.items()]}
-
-
 def as_row(where: tuple[str, str], row: Row) -> list[Any]:
     """A row as JSON's types."""
     return [*where, row.state.value, row.verified, row.length, list(row.received), row.why]
@@ -220,7 +215,7 @@ def without_rows(job: Job) -> dict[str, Any]:
 
 
 def from_document(told: dict[str, Any]) -> Job:
-    """The job that `to_document` told. Raises KeyError, TypeError, ValueError for what is none."""
+    """The job that `without_rows` told, its `rows` by `as_row`. Raises KeyError, TypeError, ValueError for what is none."""
     spec = dict(told["spec"])
     spec["platforms"] = tuple(spec.get("platforms", ()))
     job = Job(

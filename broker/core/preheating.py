@@ -15,7 +15,6 @@ from typing import Final, assert_never
 
 from broker.core.effects import PeerMoved, PeerWarmed, TaskMoved
 from broker.core.preheat_events import (
-    AskWarm,
     Erase,
     JobAsked,
     JobDeleted,
@@ -475,6 +474,3 @@ def _what_is_wrong(blob: Blob, event: PeerWarmed) -> str:
     if blob.size is not None and told.length not in (None, blob.size):
         return f"the host has {told.length} bytes, and the manifest says {blob.size}"
     return ""
-
-
-__all__ = ["AskWarm", "PreheatSettings", "Preheating"]

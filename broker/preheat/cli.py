@@ -18,6 +18,7 @@ from broker.core.image_name import manifest_url_of, parse_manifest_url
 from broker.core.manifests import parse_platform
 from worker_peer.host.command_line import CommandParser, parse_switch, typed, with_values
 from worker_peer.host.progress_bar import ProgressBar
+from worker_peer.host.source_rules import basic_of
 
 PASSWORD: Final = "SUPERNODE_PREHEAT_PASSWORD"  # noqa: S105  a variable's name
 _COMMANDS: Final = ("ls", "show", "stop", "rm")
@@ -106,10 +107,7 @@ def _document(flags: argparse.Namespace) -> dict[str, Any]:
             raise CommandFailed("--header must be NAME:VALUE")
         headers.setdefault(name.strip(), []).append(value.strip())
     if flags.user:
-        import base64
-
-        pair = base64.b64encode(f"{flags.user}:{_password(flags)}".encode()).decode()
-        headers["Authorization"] = [f"Basic {pair}"]
+        headers["Authorization"] = [basic_of(f"{flags.user}:{_password(flags)}")]
     try:
         kind, url = _kind_and_url(flags.what, plain_http=flags.plain_http)
         platforms = [str(parse_platform(each)) for text in flags.platform for each in text.split(",") if each != "all"]

@@ -147,7 +147,7 @@ class History:
 
 
 def _text(told: dict[str, Any], places: list[tuple[str, str]], rows: list[Row]) -> str:
-    """`to_document` as text."""
+    """A job as JSON, which `from_document` reads."""
     slices = []
     for at in range(0, len(rows), _SLICE):
         part = [as_row(*each) for each in zip(places[at : at + _SLICE], rows[at : at + _SLICE], strict=True)]

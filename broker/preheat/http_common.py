@@ -14,9 +14,9 @@ from broker.core.manifests import Platform, parse_platform
 from broker.core.preheat_records import Job
 from broker.http_handlers import ApiHandler, Told
 from broker.preheat.config import PreheatConfig
-from broker.preheat.service import Preheat, PreheatRequest, TooMany, basic_of
+from broker.preheat.service import Preheat, PreheatRequest, TooMany
 from wire.vocabulary import LONGEST_S
-from worker_peer.host.source_rules import HeaderPairs, SourceError, request_headers, target_of
+from worker_peer.host.source_rules import HeaderPairs, SourceError, basic_of, request_headers, target_of
 from worker_peer.host.values import parse_duration
 
 _MAX_URL: Final = 16384

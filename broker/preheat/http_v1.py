@@ -5,6 +5,7 @@ takes longer than a moment is answered by 201, and polled. PARTIAL and STOPPED a
 knows no other word that shows the truth.
 """
 
+import json
 from typing import Any, Final
 
 from broker.core.preheat_records import Job, JobState
@@ -41,8 +42,6 @@ class _Preheats(JobHandler):
         self.finish({"ID": job.spec.key})
 
     def get(self) -> None:
-        import json
-
         self.set_header("Content-Type", "application/json; charset=UTF-8")
         newest = {job.spec.key: job for job in self.preheat.core.jobs.values()}
         self.finish(json.dumps([_record(job) for job in newest.values()]))

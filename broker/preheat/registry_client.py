@@ -135,15 +135,15 @@ class RegistryClient:
         except OSError:
             return  # whoever asks it will say so
 
-    async def manifest(self, url: str, access: Access, *, head: bool = False) -> Answer:
+    async def manifest(self, url: str, access: Access) -> Answer:
         """A manifest, with a token where the registry wants one. Raises SourceError."""
         if access.challenge is not None:
             await self.refresh(url, access)
-        response = await self._ask(url, access.request_headers(), access, head=head)
+        response = await self._ask(url, access.request_headers(), access)
         if response.status == 401:
             challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
             if await self._meet(url, challenges, access):
-                response = await self._ask(url, access.request_headers(), access, head=head)
+                response = await self._ask(url, access.request_headers(), access)
         if response.status != 200:
             raise status_error(response.status, target_of(url).name)
         return Answer(
@@ -188,9 +188,7 @@ class RegistryClient:
         access.challenge, access.token = challenge, token.text
         access.token_ends_at = self._clock.now() + token.life_s
 
-    async def _ask(
-        self, url: str, headers: HeaderPairs, access: Access, *, most: int = MAX_MANIFEST_BYTES, head: bool = False
-    ) -> "_Response":
+    async def _ask(self, url: str, headers: HeaderPairs, access: Access, *, most: int = MAX_MANIFEST_BYTES) -> "_Response":
         """One answer, redirects followed. Raises SourceError."""
         target = target_of(url)
         if not any(name.lower() == "accept" for name, _ in headers):
@@ -199,7 +197,7 @@ class RegistryClient:
         try:
             async with asyncio.timeout(_TOTAL_S):
                 for _ in range(_MAX_REDIRECTS + 1):
-                    response = await self._once(target, sent, access, most, head=head)
+                    response = await self._once(target, sent, access, most)
                     place = response.headers.get("Location", "")
                     if response.status not in _REDIRECTS or not place:
                         return response
@@ -212,15 +210,15 @@ class RegistryClient:
             raise SourceError(ErrorCode.SOURCE_UNREACHABLE, told, retryable=True) from None
         raise SourceError(ErrorCode.SOURCE_ERROR, f"{target.name} is redirected more than {_MAX_REDIRECTS} times; check the URL")
 
-    async def _once(self, target: Target, headers: HeaderPairs, access: Access, most: int, *, head: bool) -> "_Response":
+    async def _once(self, target: Target, headers: HeaderPairs, access: Access, most: int) -> "_Response":
         self._check_literal(target)
         tls = await self._tls_context(access) if target.origin[0] == "https" else True
         try:
             async with self._opened().request(
-                "HEAD" if head else "GET", URL(target.url, encoded=True), headers=headers, allow_redirects=False, ssl=tls
+                "GET", URL(target.url, encoded=True), headers=headers, allow_redirects=False, ssl=tls
             ) as response:
-                body = await response.content.read(most + 1) if response.status == 200 and not head else b""
-                while response.status == 200 and not head and len(body) <= most:
+                body = await response.content.read(most + 1) if response.status == 200 else b""
+                while response.status == 200 and len(body) <= most:
                     more = await response.content.read(most + 1 - len(body))
                     if not more:
                         break

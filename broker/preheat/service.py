@@ -36,7 +36,6 @@ from broker.core.preheat_events import (
 )
 from broker.core.preheat_records import Job, JobSpec
 from broker.core.preheating import Preheating, PreheatSettings
-from broker.core.warming import Warming, WarmingSettings
 from broker.preheat.config import PreheatConfig
 from broker.preheat.history import History
 from broker.preheat.hosts import hosts_in_scope
@@ -48,9 +47,7 @@ from wire.ids import url_without_secrets
 from wire.messages import Register, TaskState, Warm
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
-from worker_peer.host.source_rules import HeaderPairs, SourceError, target_of
-
-__all__ = ["Preheat", "PreheatRequest", "Warming", "WarmingSettings"]
+from worker_peer.host.source_rules import HeaderPairs, SourceError, basic_of, target_of
 
 _log = logging.getLogger("preheat")
 
@@ -456,10 +453,3 @@ class Preheat:
 
 def _split(platforms: tuple[str, ...]) -> list[list[str]]:
     return [each.split("/") for each in platforms]
-
-
-def basic_of(pair: str) -> str:
-    """`user:password` as a Basic credential (RFC 7617)."""
-    from base64 import b64encode
-
-    return "Basic " + b64encode(pair.encode()).decode()

@@ -4,6 +4,7 @@ Carries out every effect at once or when the test says so, and asserts on the wa
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from broker.core.effects import PeerMoved, PeerWarmed, TaskMoved
 from broker.core.preheat_events import (
@@ -19,7 +20,7 @@ from broker.core.preheat_events import (
     Save,
     Want,
 )
-from broker.core.preheat_records import SEED_HOST, Blob, Host, Job, JobSpec, RowState, from_document, to_document
+from broker.core.preheat_records import SEED_HOST, Blob, Host, Job, JobSpec, RowState, as_row, from_document, without_rows
 from broker.core.preheating import Preheating, PreheatSettings
 from wire.errors import ErrorCode
 from wire.messages import TaskState, Warmed
@@ -63,6 +64,11 @@ class Source:
     """A task at the scheduler."""
 
     state: TaskState = TaskState.PROBING
+
+
+def document_of(job: Job) -> dict[str, Any]:
+    """A job as the history writes it."""
+    return {**without_rows(job), "rows": [as_row(*each) for each in job.rows.items()]}
 
 
 class PreheatWorld:
@@ -119,7 +125,7 @@ class PreheatWorld:
                 (self.told.discard if effect.cancel else self.told.add)((effect.peer, effect.task))
             case Save():
                 if effect.job in self.jobs.jobs:
-                    self.saved[effect.job] = from_document(to_document(self.jobs.jobs[effect.job]))
+                    self.saved[effect.job] = from_document(document_of(self.jobs.jobs[effect.job]))
             case Erase():
                 self.saved.pop(effect.job, None)
 
@@ -205,7 +211,7 @@ class PreheatWorld:
         if not self.seed_is_here:
             self.seed_comes(self.seed)
         while self.jobs.unfinished:
-            assert self.now < until, [to_document(job) for job in self.jobs.jobs.values() if not job.state.is_final]
+            assert self.now < until, [document_of(job) for job in self.jobs.jobs.values() if not job.state.is_final]
             for job in list(self.resolving):
                 self.resolves(job, 1)
             for task, source in list(self.sources.items()):

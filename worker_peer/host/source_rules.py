@@ -84,9 +84,14 @@ def target_of(url: str) -> Target:
     basic = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        basic = "Basic " + base64.b64encode(pair.encode()).decode()
+        basic = basic_of(pair)
     default_port = 443 if scheme == "https" else 80
     return Target(url=f"{scheme}://{authority}{rest}", origin=(scheme, host, port or default_port), basic=basic)
+
+
+def basic_of(pair: str) -> str:
+    """`user:password` as a Basic credential (RFC 7617)."""
+    return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
 def _no_url(why: str) -> SourceError:

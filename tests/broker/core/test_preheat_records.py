@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from broker.core.preheat_records import SEED_HOST, Host, Job, JobState, Row, RowState, from_document, to_document
-from tests.support.preheat_world import SIZE, blob, spec, task_id
+from broker.core.preheat_records import SEED_HOST, Host, Job, JobState, Row, RowState, from_document
+from tests.support.preheat_world import SIZE, blob, document_of, spec, task_id
 
 
 def job(*hosts: str) -> Job:
@@ -63,14 +63,14 @@ def test_progress() -> None:
 def test_a_record_comes_back_as_it_was() -> None:
     made = closed(job("a"), a=RowState.LOST)
     made.rows["a", task_id(1)].received = (1, 2)
-    text = json.dumps(to_document(made))
+    text = json.dumps(document_of(made))
     assert from_document(json.loads(text)) == made
     half = job("a")
-    assert from_document(json.loads(json.dumps(to_document(half)))) == half
+    assert from_document(json.loads(json.dumps(document_of(half)))) == half
 
 
 def test_what_is_no_record() -> None:
-    told = to_document(job("a"))
+    told = document_of(job("a"))
     for wrong in ({}, {**told, "state": "none"}, {**told, "rows": [["x", task_id(1), "done", 0, 0, [], ""]]}):
         with pytest.raises((KeyError, ValueError)):
             from_document(wrong)

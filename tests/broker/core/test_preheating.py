@@ -18,9 +18,9 @@ from broker.core.preheat_events import (
     Want,
     WantFailed,
 )
-from broker.core.preheat_records import SEED_HOST, Host, Job, JobState, Row, RowState, from_document, to_document
+from broker.core.preheat_records import SEED_HOST, Host, Job, JobState, Row, RowState, from_document
 from broker.core.preheating import Preheating, PreheatSettings
-from tests.support.preheat_world import SIZE, PreheatWorld, blob, digest_of, spec, task_id, warmed_whole
+from tests.support.preheat_world import SIZE, PreheatWorld, blob, digest_of, document_of, spec, task_id, warmed_whole
 from wire.errors import ErrorCode
 from wire.messages import TaskState, Warmed
 
@@ -372,7 +372,7 @@ def test_after_a_restart_jobs_go_on_with_what_was_proven() -> None:
     made.task_moves(ONE, TaskState.CACHED)
     made.warms_to_the_end("seed-1", ONE)
     made.warms_to_the_end("a", ONE)
-    stored = [from_document(to_document(job)) for job in made.jobs.jobs.values()]
+    stored = [from_document(document_of(job)) for job in made.jobs.jobs.values()]
     again = Preheating()
     effects = again.restore(stored, 0.0)
     assert [effect for effect in effects if not isinstance(effect, Save)] == [
