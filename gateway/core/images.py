@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 _BLOB_OF: Final = re.compile(r"^/v2/(?P<name>.+)/blobs/sha256")
-_DOCKER_HUB: Final = "docker.io"
-_HUB_HOSTS: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
+#: Docker Hub, whose images have no registry in their names; and its hosts.
+HUB: Final = "docker.io"
+HUB_HOSTS: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 _PATTERN: Final = re.compile(r"[a-z0-9*?._:\[\]-]+(/[a-z0-9*?._:@-]+)*")
 
 
@@ -37,12 +38,12 @@ def _whole_name(text: str) -> str:
     first, slash, rest = text.partition("/")
     if ":" in rest or "@" in rest:
         raise ValueError(f"{text[:60]!r}: a blob's request tells no tag or digest of its image; name the repository alone")
-    is_registry = first == "localhost" or any(mark in first for mark in ".:*") or first in _HUB_HOSTS
+    is_registry = first == "localhost" or any(mark in first for mark in ".:*") or first in HUB_HOSTS
     if not slash:
         if is_registry:
             return f"{canonical_host(first)}/*"
-        return f"{_DOCKER_HUB}/library/{first}"
-    return f"{canonical_host(first)}/{rest}" if is_registry else f"{_DOCKER_HUB}/{text}"
+        return f"{HUB}/library/{first}"
+    return f"{canonical_host(first)}/{rest}" if is_registry else f"{HUB}/{text}"
 
 
 def image_of(url: str) -> str | None:
@@ -53,6 +54,7 @@ def image_of(url: str) -> str | None:
 
 
 def canonical_host(host: str) -> str:
+    """A host, in small letters, as images name it: Docker Hub is `docker.io`."""
     # A default port is left out, as docker does in a name.
     bare = host.removesuffix(":443").removesuffix(":80")
-    return _DOCKER_HUB if bare in _HUB_HOSTS else bare
+    return HUB if bare in HUB_HOSTS else bare

@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gateway.app import rules_from
 from gateway.certs import is_ca, read_pem
 from gateway.config import ConfigError, GatewayConfig, own_host
+from gateway.core.images import HUB
 from gateway.core.rules import RuleTable
 from gateway.core.setup.containerd import plan_containerd
 from gateway.core.setup.docker import plan_docker
-from gateway.core.setup.plan import HUB, Facts, Files, Gateway, Plan, Refused, Runtime, Wish
+from gateway.core.setup.plan import Facts, Files, Gateway, Plan, Refused, Runtime, Wish
 from gateway.core.setup.podman import plan_podman
 from gateway.core.setup.registries import authority_of_registry, named_by
 

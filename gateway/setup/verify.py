@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.config import GatewayConfig
+from gateway.core.images import HUB
 from gateway.core.setup.docker import CERTIFICATES
-from gateway.core.setup.plan import HUB, Gateway, Mode, Runtime
+from gateway.core.setup.plan import Gateway, Mode, Runtime
 from gateway.core.setup.registries import authority_of_registry
 from gateway.doctor import SYSTEM_STORES, listener
 from gateway.finding import Finding, Grade, ok, wrong

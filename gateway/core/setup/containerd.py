@@ -10,7 +10,8 @@ from typing import Any, Final
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from gateway.core.setup.plan import HUB, OWN_NAME, Facts, Files, Gateway, Plan, Refused, Wish, Write, changing, text_of
+from gateway.core.images import HUB
+from gateway.core.setup.plan import OWN_NAME, Facts, Files, Gateway, Plan, Refused, Wish, Write, changing, text_of
 from gateway.core.setup.toml_text import parse_toml, values_of
 
 CONFIG_FILE: Final = "/etc/containerd/config.toml"

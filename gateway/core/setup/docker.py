@@ -8,8 +8,9 @@ every registry, needs dockerd to be restarted, and dockerd must trust the CA of 
 import re
 from typing import Any, Final
 
+from gateway.core.images import HUB
 from gateway.core.setup.json_text import parse_object, with_member
-from gateway.core.setup.plan import HUB, OWN_NAME, Facts, Files, Gateway, Mode, Plan, Refused, Wish, Write, changing, text_of
+from gateway.core.setup.plan import OWN_NAME, Facts, Files, Gateway, Mode, Plan, Refused, Wish, Write, changing, text_of
 from gateway.core.setup.system_trust import SystemStore, system_store
 
 CONFIG_FILE: Final = "/etc/docker/daemon.json"

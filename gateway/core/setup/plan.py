@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
+from gateway.core.images import HUB, HUB_HOSTS
 from gateway.core.rules import Authority, parse_authority
 
 #: The name in front of every file that is wholly ours.
 OWN_NAME: Final = "damselfly"
-#: Of Docker Hub, whose images have no registry in their names.
-HUB: Final = "docker.io"
-_HUB_NAMES: Final = frozenset({HUB, "index.docker.io", "registry-1.docker.io"})
 MAX_FILE_BYTES: Final = 4 << 20
 
 
@@ -158,13 +156,8 @@ def text_of(path: str, content: bytes) -> str:
 def registry_name(text: str) -> str:
     """A registry as images name it: `host[:port]`, Docker Hub as docker.io. Raises Refused."""
     name = text.strip().lower()
-    if name in _HUB_NAMES:
+    if name in HUB_HOSTS:
         return HUB
     if not re.fullmatch(r"[a-z0-9.:_\[\]-]+", name) or parse_authority(name, default_port=443) is None:
         raise Refused(f"--registry {text!r} is no registry: write it as images name it, host or host:port")
     return name
-
-
-def hub_names() -> frozenset[str]:
-    """What Docker Hub's registry is called."""
-    return _HUB_NAMES

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import tomlkit
 
-from gateway.core.setup.plan import HUB, OWN_NAME, Facts, Files, Gateway, Plan, Refused, Wish, Write, changing
+from gateway.core.images import HUB
+from gateway.core.setup.plan import OWN_NAME, Facts, Files, Gateway, Plan, Refused, Wish, Write, changing
 from gateway.core.setup.toml_text import parse_toml
 
 SYSTEM_FOLDER: Final = "/etc/containers"

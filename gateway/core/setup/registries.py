@@ -1,11 +1,12 @@
 """Which registry a pattern of `hijack_https.hosts` stands for, where it stands for one. Pure."""
 
 import re
+from typing import Final
 
+from gateway.core.images import HUB, HUB_HOSTS
 from gateway.core.rules import Authority, parse_authority
-from gateway.core.setup.plan import HUB, hub_names
 
-_HTTPS = 443
+_HTTPS: Final = 443
 
 
 def named_by(pattern: str) -> str | None:
@@ -17,7 +18,7 @@ def named_by(pattern: str) -> str | None:
     found = parse_authority(plain, default_port=_HTTPS)
     if found is None:
         return None
-    if found.host in hub_names() or found.host.endswith((".docker.io", ".docker.com")):
+    if found.host in HUB_HOSTS or found.host.endswith((".docker.io", ".docker.com")):
         # Its tokens' and storage's hosts stand beside it.
         return HUB
     return found.host if found.port == _HTTPS else str(found)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.core.images import HUB
 from gateway.core.setup.docker import CONFIG_FILE, DROP_IN, UNIT_FOLDER, plan_docker, without_mirrors
-from gateway.core.setup.plan import HUB, Facts, Gateway, Mode, Plan, Refused, Runtime, Wish
+from gateway.core.setup.plan import Facts, Gateway, Mode, Plan, Refused, Runtime, Wish
 from tests.support.memory_files import MemoryFiles
 
 LOCAL = Gateway(host="127.0.0.1", port=65001)

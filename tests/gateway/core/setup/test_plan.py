@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.core.setup.plan import HUB, MAX_FILE_BYTES, Gateway, Refused, Write, changing, hub_names, registry_name, text_of
+from gateway.core.images import HUB
+from gateway.core.setup.plan import MAX_FILE_BYTES, Gateway, Refused, Write, changing, registry_name, text_of
 from tests.support.memory_files import MemoryFiles
 
 
@@ -21,6 +22,7 @@ def test_where_a_gateway_is() -> None:
     [
         ("docker.io", HUB),
         ("Registry-1.docker.io", HUB),
+        ("registry.hub.docker.com", HUB),
         (" r.example ", "r.example"),
         ("R:5000", "r:5000"),
         ("[::1]:5000", "[::1]:5000"),
@@ -48,7 +50,3 @@ def test_a_text_is_utf_8_and_bounded() -> None:
         text_of("f", b"a\n\xff")
     with pytest.raises(Refused, match="no settings file is so long"):
         text_of("f", b" " * (MAX_FILE_BYTES + 1))
-
-
-def test_docker_hub_has_several_names() -> None:
-    assert {HUB, "index.docker.io"} <= hub_names()
