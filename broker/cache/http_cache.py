@@ -17,7 +17,6 @@ from broker.cache.stores import Answers, chosen, contents_told, host_told, match
 from broker.core.events import TaskDropped
 from broker.core.state import PeerRecord
 from broker.http_handlers import VERSIONED, Told, Unknown
-from broker.preheat.hosts import ip_of
 from broker.preheat.http_common import JobHandler, seconds_of
 from wire.ids import is_task_id
 from wire.messages import CacheList, Collect, Drop, Keep, Message
@@ -28,6 +27,8 @@ _LONGEST_PAGE: Final = 1000
 #: Rows of one answer, all hosts together: writing it holds up the broker, which shares the loop.
 _MOST_ROWS: Final = 100_000
 _FEWEST_DIGITS: Final = 4
+#: Tasks that differ in their last digit alone: among so many behind what they share is each of them.
+_SIBLINGS: Final = 16
 _KEEP_S: Final = 86_400.0
 
 
@@ -46,7 +47,7 @@ class CacheHandler(JobHandler):
         names = asked or ([otherwise] if otherwise else [])
         if not names:
             return dict(records)
-        found, absent = chosen(records.values(), names, {peer: ip_of(each) for peer, each in records.items()})
+        found, absent = chosen(records.values(), names)
         if absent:
             raise Unknown(f"no host {', '.join(name[:64] for name in absent)} is here: GET /peers says who is")
         return {each.peer: each for each in found}
@@ -125,7 +126,7 @@ class _Content(CacheHandler):
         for peer in hosts:
             self.parts.router.tell(peer, Drop(task=task))
         # Asked behind it: what is still there then is in use.
-        answers = await self.ask(hosts, partial(_list, after=task[:-1], limit=_PAGE))
+        answers = await self.ask(hosts, partial(_list, after=task[:-1], limit=_SIBLINGS))
         left = [
             peer for peer, page in answers.items() if not isinstance(page, str) and any(row[0] == task for row in page.contents)
         ]

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from broker.core.preheat_records import SEED_HOST
 from broker.core.state import PeerRecord
+from broker.preheat.hosts import names_of
 from wire.messages import CachePage, Role
 
 Answers = Mapping[str, CachePage | str]
@@ -46,24 +48,20 @@ def contents_told(peers: Mapping[str, PeerRecord], answers: Answers, limit: int)
     return [found[task] for task in page_of], page_of[-1] if page_of and (more or len(tasks) > limit) else None
 
 
-def chosen(
-    records: Iterable[PeerRecord], names: Iterable[str], address_of: Mapping[str, str]
-) -> tuple[list[PeerRecord], list[str]]:
-    """The peers that names mean, and the names that no peer has. A name: `seed`, a peer's id, a host's name or address."""
+def chosen(records: Iterable[PeerRecord], names: Iterable[str]) -> tuple[list[PeerRecord], list[str]]:
+    """The peers that names mean, and the names that no peer has. A name: `seed`, or as for preheat jobs."""
     there, absent = list(records), []
     found: dict[str, PeerRecord] = {}
     for name in dict.fromkeys(names):
-        named = [each for each in there if _is_named(each, name, address_of.get(each.peer, ""))]
+        named = [each for each in there if _is_named(each, name)]
         if not named:
             absent.append(name)
         found |= {each.peer: each for each in named}
     return list(found.values()), absent
 
 
-def _is_named(record: PeerRecord, name: str, address: str) -> bool:
-    if name == "seed":
-        return record.role is Role.SEED
-    return name in (record.peer, record.host, address)
+def _is_named(record: PeerRecord, name: str) -> bool:
+    return record.role is Role.SEED if name == SEED_HOST else name in names_of(record)
 
 
 def matching(answers: Answers, prefix: str) -> list[str]:

@@ -24,14 +24,15 @@ def hosts_in_scope(state: State, scope: str) -> tuple[tuple[Host, ...], tuple[st
     found: dict[str, Host] = {}
     absent = []
     for name in dict.fromkeys(filter(None, (part.strip() for part in scope.split(",")))):
-        named = [record for record in peers if name in _names(record)]
+        named = [record for record in peers if name in names_of(record)]
         if not named:
             absent.append(name)
         found |= {record.peer: _host(record) for record in named}
     return tuple(found.values()), tuple(absent)
 
 
-def _names(record: PeerRecord) -> tuple[str, ...]:
+def names_of(record: PeerRecord) -> tuple[str, ...]:
+    """What a host may be called: its peer's id, its name, its address, `address:port`."""
     return record.peer, record.host, ip_of(record), record.data_endpoint.removeprefix("tcp://")
 
 

@@ -88,8 +88,8 @@ async def test_an_answer_that_nobody_waits_for_changes_nothing() -> None:
         assert [each["task"] for each in (await asking)[1]["contents"]] == [A]
 
 
-@pytest.mark.parametrize("host", ["p", "host-p", "p,p", "seed,p", SEED])
-async def test_hosts_are_named_by_id_name_or_as_the_seed(host: str) -> None:
+@pytest.mark.parametrize("host", ["p", "host-p", "p:1", "p,p", "seed,p", SEED])
+async def test_hosts_are_named_as_for_preheats_or_as_the_seed(host: str) -> None:
     async with loopback_api() as api:
         dealers = {SEED: await api.broker.join(SEED, Role.SEED), "p": await api.broker.join("p")}
         wanted = {"seed,p": [SEED, "p"], SEED: [SEED]}.get(host, ["p"])
