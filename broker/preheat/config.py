@@ -14,6 +14,7 @@ from worker_peer.host.schema import SettingsError, setting
 from worker_peer.host.values import parse_duration, parse_rate
 
 _MAX_PEM_BYTES: Final = 1 << 20
+_LEAST_KEPT_S: Final = 60.0
 _FIELD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}:[ \t]*[\x21-\x7e][\x20-\x7e]*")
 
 
@@ -91,6 +92,9 @@ def checked(section: PreheatSection) -> PreheatConfig:
     keep_s = parse_duration(section.keep)
     if not 0 <= keep_s <= LONGEST_S:
         raise SettingsError("preheat.keep must be from 0s to 277h")
+    kept_s = parse_duration(section.kept_time)
+    if kept_s < _LEAST_KEPT_S:
+        raise SettingsError(f"preheat.keptTime must be {_LEAST_KEPT_S:g}s or more: whoever waits for a job still asks for its end")
     try:
         allowed = parse_allowed(section.allow)
         platforms = tuple(parse_platform(each) for each in section.platforms)
@@ -114,7 +118,7 @@ def checked(section: PreheatSection) -> PreheatConfig:
         rate=parse_rate(section.rate),
         tasks_at_once=section.tasks_at_once,
         kept_jobs=section.kept_jobs,
-        kept_s=max(60.0, parse_duration(section.kept_time)),
+        kept_s=kept_s,
     )
 
 

@@ -80,6 +80,7 @@ preheat:
         ("keep: 300h", "277h"),
         ("tasksAtOnce: 0", "tasksAtOnce"),
         ("keptJobs: 0", "keptJobs"),
+        ("keptTime: 59s", "keptTime must be 60s or more"),
     ],
 )
 def test_what_is_wrong_is_named_without_the_secret(tmp_path: Path, line: str, told: str) -> None:
