@@ -167,7 +167,6 @@ class PeerProcess:
             self._context,
             home=self.config.home,
             peer_id=self.peer_id,
-            software=self.config.software,
             open_content=self.open,
             set_total_rate=self._set_total_rate,
             clock=self._clock,

@@ -54,7 +54,6 @@ class ControlServer:
         *,
         home: Path,
         peer_id: str,
-        software: str,
         open_content: Callable[[DownloadRequest, Waits], Awaitable[ContentReader]],
         set_total_rate: Callable[[int], None],
         clock: Clock,
@@ -62,7 +61,6 @@ class ControlServer:
     ) -> None:
         """Binds. Raises OSError when another peer of this home is running."""
         self._peer_id = peer_id
-        self._software = software
         self._open_content = open_content
         self._set_total_rate = set_total_rate
         self._clock = clock

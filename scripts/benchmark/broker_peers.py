@@ -103,7 +103,6 @@ class Peer:
         "alive_every_s",
         "asked_at",
         "came",
-        "greeted",
         "held",
         "leases",
         "name",
@@ -116,7 +115,6 @@ class Peer:
         self.name = name
         self.row = row
         self.socket = socket
-        self.greeted = False
         #: Number of the task that it wants.
         self.task = 0
         self.leases: dict[int, Lease] = {}
@@ -316,7 +314,6 @@ class Driver:
             self._fetch(peer, values["task"])
         elif kind == Kind.WELCOME:
             peer.alive_every_s = values.get("alive_every_s", 1.0)
-            peer.greeted = True
             self.counts["welcomed"] += 1
             self._at(time.monotonic(), self._alive, peer)
             if peer.row < self._traffic.peers:

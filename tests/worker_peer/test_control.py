@@ -95,7 +95,6 @@ class Host:
             self.context,
             home=self.home,
             peer_id="10.0.0.1-1-1.000",
-            software="test",
             open_content=self.open,
             set_total_rate=self.rates.append,
             clock=self.clock,
