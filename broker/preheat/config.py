@@ -94,7 +94,7 @@ def checked(section: PreheatSection) -> PreheatConfig:
         raise SettingsError("preheat.keep must be from 0s to 277h")
     kept_s = parse_duration(section.kept_time)
     if kept_s < _LEAST_KEPT_S:
-        raise SettingsError(f"preheat.keptTime must be {_LEAST_KEPT_S:g}s or more: whoever waits for a job still asks for its end")
+        raise SettingsError(f"preheat.keptTime must be {_LEAST_KEPT_S:g}s or more: whoever waits for a job asks for its end")
     try:
         allowed = parse_allowed(section.allow)
         platforms = tuple(parse_platform(each) for each in section.platforms)

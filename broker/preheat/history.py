@@ -19,6 +19,8 @@ _log = logging.getLogger("preheat")
 
 #: Writes, and may give what is to be called once that is committed.
 _Write = Callable[[sqlite3.Connection], Callable[[], object] | None]
+#: What is told of a job, and its rows: where each is, and what it is.
+_Record = tuple[dict[str, Any], list[tuple[str, str]], list[Row]]
 _SCHEMA: Final = 1
 _CLOSE_S: Final = 10.0
 #: Rows that are made into text at a time: json keeps every other thread from running meanwhile.
@@ -33,6 +35,9 @@ class History:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._told: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        #: Jobs whose turn to be written has not come, as they were told last: however slow the disk is, one of each.
+        self._unwritten: dict[int, _Record] = {}
         self._connection = self._opened()
         self._thread = threading.Thread(target=self._write, name="preheat history", daemon=True)
         self._thread.start()
@@ -85,10 +90,20 @@ class History:
     def save(self, job: Job) -> None:
         """Write a job. It may go on changing: its rows are written as they are when the writer comes to them."""
         # No pair for each row: a hundred thousand new objects are a long garbage collection.
-        number, told, places, rows = job.number, without_rows(job), list(job.rows), list(job.rows.values())
+        number, record = job.number, (without_rows(job), list(job.rows), list(job.rows.values()))
+        with self._lock:
+            has_turn = number in self._unwritten
+            self._unwritten[number] = record
+        if has_turn:
+            return
+        taken: _Record | None = None
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (number, _text(told, places, rows)))
+            nonlocal taken  # a write that is tried once more writes the same
+            if taken is None:
+                with self._lock:
+                    taken = self._unwritten.pop(number)
+            connection.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (number, _text(*taken)))
             # A deleted job's number is never given again: whoever polls it would see another job.
             connection.execute("DELETE FROM counter WHERE last <= ?", (number,))
             connection.execute("INSERT INTO counter SELECT ? WHERE NOT EXISTS (SELECT 1 FROM counter)", (number,))
@@ -96,7 +111,7 @@ class History:
         self._told.put(write)
 
     def erase(self, number: int) -> None:
-        """Forget a job."""
+        """Forget a job. It is not saved again."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM jobs WHERE number = ?", (number,))

@@ -46,6 +46,30 @@ def test_it_is_on_disk_when_it_says_so(tmp_path: Path) -> None:
     history.close()
 
 
+def test_behind_a_slow_disk_each_job_waits_once_and_its_last_word_is_written(tmp_path: Path) -> None:
+    history = History(tmp_path / "jobs.sqlite3")
+    slow, goes_on = threading.Event(), threading.Event()
+
+    def waits() -> None:
+        slow.set()
+        assert goes_on.wait(10)
+
+    history.when_written(waits)
+    assert slow.wait(10)
+    for number in (1, 2, 3):
+        for change in range(100):
+            made = job(number)
+            made.error = f"{change}"
+            history.save(made)
+    history.erase(3)
+    assert history._told.qsize() == 4
+    goes_on.set()
+    history.close()
+    again = History(tmp_path / "jobs.sqlite3")
+    assert [(each.number, each.error) for each in again.load()[0]] == [(1, "99"), (2, "99")]
+    again.close()
+
+
 def test_one_that_cannot_be_read_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "jobs.sqlite3"
     path.write_bytes(b"this is no database, and it is long enough to be looked at" * 100)
