@@ -196,12 +196,6 @@ class CacheKeeper:
         await self._blocking(self.store.index.write_uses)
         return [each.task for each in gone]
 
-    async def expire(self, older_than_s: float) -> list[str]:
-        """Delete what nobody has used for longer than that. The tasks that went."""
-        async with self._deciding:
-            gone = await self._remove(tidied(self._contents(), Rules(expire_s=older_than_s), self._clock.wall(), free=0))
-        return [each.task for each in gone]
-
     async def purge(self) -> list[str]:
         """Delete what this process has open and nobody reads: it ends, and would not serve it any more."""
         opened = self.holder.last_uses() if self.holder is not None else {}

@@ -94,7 +94,7 @@ async def test_the_janitor_deletes_what_an_earlier_run_left_too_long_ago(
         await until(lambda: lab.peer.store.tasks() == [young.task], "the old one is deleted")
         await until(lambda: f"task {old.task[:16]} deleted, " in caplog.text, "it is told")
         assert "nobody has used it for long" in caplog.text
-        assert await lab.peer.keeper.expire(3600.0) == []
+        assert await lab.peer.keeper.tidy() == []
     assert store.tasks() == [young.task]
 
 

@@ -130,7 +130,7 @@ async def test_a_content_that_nobody_uses_is_deleted_and_one_in_use_is_not(lab: 
     assert await lab.peer.purge() == []
     assert lab.peer.store.tasks() == [content.task]
     await reader.close()
-    assert await lab.peer.keeper.expire(60.0) == []
+    assert await lab.peer.keeper.tidy() == []
     assert await lab.peer.purge() == [content.task]
     leave = await lab.hears(Leave)
     assert leave.reason is LeaveReason.EVICTED
