@@ -10,6 +10,7 @@ from typing import Any, Final
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tornado.web import Application
 
+from broker.api_door import DoorHandler
 from broker.cache import http_cache
 from broker.core.events import TaskDropped
 from broker.core.state import PeerRecord, TaskRecord
@@ -96,7 +97,12 @@ class _Tasks(_List):
         self.finish({"tasks": [_task(tasks[each], now) for each in page], "next": following})
 
 
-class _Task(ApiHandler):
+class _Task(DoorHandler):
+    def prepare(self) -> None:
+        """To see a task is open as everything else about the swarm; to delete it is the door's business, as for the cache."""
+        if self.request.method == "DELETE":
+            super().prepare()
+
     def get(self, task: str) -> None:
         record = self.parts.router.scheduler.state.tasks.get(task)
         if record is None:
@@ -163,7 +169,7 @@ def application(parts: ApiParts) -> Application:
             (rf"{VERSIONED}/tasks", _Tasks, given),
             (rf"{VERSIONED}/tasks/([0-9a-f]+)", _Task, given),
             *((path, handler, given) for path, handler in preheat),
-            *((path, handler, given) for path, handler in (http_cache.ROUTES if parts.cache is not None else ())),
+            *((path, handler, given) for path, handler in (http_cache.ROUTES if parts.cache is not None else [])),
         ],
         default_handler_class=_NoRoute,
         default_handler_args=given,

@@ -3,7 +3,9 @@
 Driver, Tornado. Nothing secret is in any answer or log: no header, no query of a source's URL.
 """
 
+import json
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +14,8 @@ from prometheus_client import CollectorRegistry
 from tornado.web import HTTPError, RequestHandler
 
 from broker.router import Router
+from wire.vocabulary import LONGEST_S
+from worker_peer.host.values import parse_duration
 
 if TYPE_CHECKING:
     from broker.cache.questions import CacheQuestions
@@ -21,6 +25,7 @@ _log = logging.getLogger("http")
 
 #: Every route also exists below a version, as in 1.x.
 VERSIONED: Final = r"(?:/(?:api/)?v[\d.]+)?"
+_DAYS: Final = re.compile(r"([0-9]{1,4})d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,16 @@ class ApiHandler(RequestHandler):
             raise Told(400, f"{name} is a number from {least} to {most}")
         return int(text)
 
+    def document(self, otherwise: bytes = b"") -> dict[str, Any]:
+        """The request's body, which must be a JSON object. `otherwise`: what an empty one stands for."""
+        try:
+            told = json.loads(self.request.body or otherwise)
+        except (ValueError, RecursionError):
+            raise Told(400, "the body must be JSON") from None
+        if not isinstance(told, dict):
+            raise Told(400, "the body must be a JSON object")
+        return told
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """1.x's shape of an error."""
         error = kwargs.get("exc_info", (None, None, None))[1]
@@ -81,3 +96,22 @@ class Unknown(Told):
 
     def __init__(self, words: str) -> None:
         super().__init__(404, words)
+
+
+def seconds_of(told: Any, key: str) -> float | None:
+    """A duration: a number of seconds, `7d`, or as Go writes them. None: not given."""
+    if told is None or told == "":
+        return None
+    try:
+        if isinstance(told, str):
+            days = _DAYS.fullmatch(told)
+            seconds = float(days[1]) * 86400 if days else parse_duration(told)
+        elif isinstance(told, int | float) and not isinstance(told, bool):
+            seconds = float(told)
+        else:
+            raise ValueError("it must be a duration")
+    except ValueError as error:
+        raise Told(400, f"{key}: {error}") from None
+    if not 0 <= seconds <= LONGEST_S:
+        raise Told(400, f"{key} must be from 0 to {LONGEST_S:g} seconds (11 days)")
+    return seconds

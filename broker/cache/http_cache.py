@@ -12,12 +12,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from broker.api_door import DoorHandler
 from broker.cache.questions import TooManyQuestions
 from broker.cache.stores import Answers, chosen, contents_told, host_told, matching
 from broker.core.events import TaskDropped
 from broker.core.state import PeerRecord
-from broker.http_handlers import VERSIONED, Told, Unknown
-from broker.preheat.http_common import JobHandler, seconds_of
+from broker.http_handlers import VERSIONED, Told, Unknown, seconds_of
 from wire.ids import is_task_id
 from wire.messages import CacheList, Collect, Drop, Keep, Message
 from worker_peer.host.values import parse_size
@@ -32,13 +32,8 @@ _SIBLINGS: Final = 16
 _KEEP_S: Final = 86_400.0
 
 
-class CacheHandler(JobHandler):
-    """A handler of stores: only for who may use jobs."""
-
-    def prepare(self) -> None:
-        """Refuses whom it must."""
-        if self.parts.preheat is not None:
-            super().prepare()
+class CacheHandler(DoorHandler):
+    """A handler of stores."""
 
     def hosts(self, otherwise: str = "") -> dict[str, PeerRecord]:
         """The peers that are named; else those of `otherwise`, else all. By peer id."""
@@ -180,9 +175,9 @@ class _Collect(CacheHandler):
         self.tell(hosts, answers, removed=removed, removed_bytes=removed_bytes)
 
 
-ROUTES: Final = (
+ROUTES: Final[list[tuple[str, type[CacheHandler]]]] = [
     (rf"{VERSIONED}/cache", _Contents),
     (rf"{VERSIONED}/cache/gc", _Collect),
     (rf"{VERSIONED}/cache/([0-9a-f]+)", _Content),
     (rf"{VERSIONED}/cache/([0-9a-f]+)/pin", _Pin),
-)
+]

@@ -5,7 +5,7 @@ from typing import Any
 
 from broker.core.preheat_records import SEED_HOST
 from broker.core.state import PeerRecord
-from broker.preheat.hosts import names_of
+from broker.hosts import names_of
 from wire.messages import CachePage, Role
 
 Answers = Mapping[str, CachePage | str]

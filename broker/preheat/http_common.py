@@ -1,84 +1,34 @@
-"""What the dialects of the job API share: who may use it, and how a request's document becomes a PreheatRequest.
+"""What the dialects of the job API share: how a request's document becomes a PreheatRequest.
 
 Driver, Tornado. Nothing that a caller sends is trusted: sizes, types and URLs are looked at here, once for all dialects.
 """
 
-import json
-import re
 from datetime import UTC, datetime
-from hmac import compare_digest
 from typing import Any, Final
 
+from broker.api_door import DoorHandler
 from broker.core.image_name import manifest_url_of, parse_manifest_url
 from broker.core.manifests import Platform, parse_platform
 from broker.core.preheat_records import Job
-from broker.http_handlers import ApiHandler, Told
-from broker.preheat.config import PreheatConfig
+from broker.http_handlers import Told
 from broker.preheat.service import Preheat, PreheatRequest, TooMany
-from wire.vocabulary import LONGEST_S
 from worker_peer.host.source_rules import HeaderPairs, SourceError, basic_of, request_headers, target_of
-from worker_peer.host.values import parse_duration
 
 _MAX_URL: Final = 16384
 _MAX_HEADERS: Final = 100
 _MAX_PLATFORMS: Final = 32
 _MAX_HOSTS: Final = 10_000
 _MAX_CERTIFICATES: Final = 32
-_DAYS: Final = re.compile(r"([0-9]{1,4})d")
 
 
-def may_enter(config: PreheatConfig, authorization: str, field: str) -> bool:
-    """Whether a request with these values of Authorization and of the operator's own field may use the API of jobs."""
-    if config.is_open:
-        return True
-    let_in = False
-    # All are compared, and in constant time: how long it takes tells nothing.
-    if config.basic:
-        let_in |= _is_same(authorization, basic_of(config.basic))
-    if config.bearer:
-        let_in |= _is_same(authorization, f"Bearer {config.bearer}")
-    if config.header:
-        let_in |= _is_same(field, config.header.partition(":")[2].strip())
-    return let_in
-
-
-def _is_same(given: str, wanted: str) -> bool:
-    kind, _, value = given.partition(" ")
-    if value:
-        given = f"{kind.title()} {value}"  # RFC 9110 §11.1: the scheme's case does not count
-    return compare_digest(given.encode("utf-8", "surrogateescape"), wanted.encode("utf-8", "surrogateescape"))
-
-
-class JobHandler(ApiHandler):
-    """A handler of jobs: only for who may."""
-
-    def prepare(self) -> None:
-        """Refuses whom it must."""
-        config = self.preheat.config
-        name = config.header.partition(":")[0]
-        field = self.request.headers.get(name, "") if name else ""
-        if not may_enter(config, self.request.headers.get("Authorization", ""), field):
-            if config.basic:
-                self.set_header("WWW-Authenticate", 'Basic realm="supernode"')
-            elif config.bearer:
-                self.set_header("WWW-Authenticate", 'Bearer realm="supernode"')
-            raise Told(401, "this supernode wants credentials for jobs: set them in the client, as preheat in supernode.yml says")
+class JobHandler(DoorHandler):
+    """A handler of jobs."""
 
     @property
     def preheat(self) -> Preheat:
         """The jobs."""
         assert self.parts.preheat is not None
         return self.parts.preheat
-
-    def document(self, otherwise: bytes = b"") -> dict[str, Any]:
-        """The request's body, which must be a JSON object. `otherwise`: what an empty one stands for."""
-        try:
-            told = json.loads(self.request.body or otherwise)
-        except (ValueError, RecursionError):
-            raise Told(400, "the body must be JSON") from None
-        if not isinstance(told, dict):
-            raise Told(400, "the body must be a JSON object")
-        return told
 
     def begin(self, request: PreheatRequest) -> Job:
         """The request's job."""
@@ -184,25 +134,6 @@ def hosts_of(told: Any) -> str:
     if any(len(each) > 256 or "," in each for each in names):
         raise Told(400, "a host's name or address has at most 256 characters, and no comma")
     return ",".join(names)
-
-
-def seconds_of(told: Any, key: str) -> float | None:
-    """A duration: a number of seconds, `7d`, or as Go writes them. None: not given."""
-    if told is None or told == "":
-        return None
-    try:
-        if isinstance(told, str):
-            days = _DAYS.fullmatch(told)
-            seconds = float(days[1]) * 86400 if days else parse_duration(told)
-        elif isinstance(told, int | float) and not isinstance(told, bool):
-            seconds = float(told)
-        else:
-            raise ValueError("it must be a duration")
-    except ValueError as error:
-        raise Told(400, f"{key}: {error}") from None
-    if not 0 <= seconds <= LONGEST_S:
-        raise Told(400, f"{key} must be from 0 to {LONGEST_S:g} seconds (11 days)")
-    return seconds
 
 
 def certificates_of(told: Any) -> tuple[bytes, ...]:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from broker.core.preheat_records import SEED_HOST, Job
-from broker.http_handlers import VERSIONED, ApiHandler, Told, Unknown
+from broker.http_handlers import VERSIONED, ApiHandler, Told, Unknown, seconds_of
 from broker.preheat.http_common import (
     JobHandler,
     certificates_of,
@@ -17,7 +17,6 @@ from broker.preheat.http_common import (
     platforms_of,
     request_of,
     rfc3339,
-    seconds_of,
     text_of,
 )
 from wire.messages import Origin

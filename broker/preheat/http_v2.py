@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from broker.core.preheat_records import SEED_HOST, Job, JobState, RowState
 from broker.core.state import State
+from broker.hosts import ip_of
 from broker.http_handlers import ApiHandler, Told, Unknown
-from broker.preheat.hosts import ip_of
 from broker.preheat.http_common import (
     JobHandler,
     certificates_of,

@@ -36,9 +36,9 @@ from broker.core.preheat_events import (
 )
 from broker.core.preheat_records import Job, JobSpec
 from broker.core.preheating import Preheating, PreheatSettings
+from broker.hosts import hosts_in_scope
 from broker.preheat.config import PreheatConfig
 from broker.preheat.history import History
-from broker.preheat.hosts import hosts_in_scope
 from broker.preheat.registry_client import Access, RegistryClient
 from broker.preheat.resolver import Found, find_file, find_image
 from broker.router import Router

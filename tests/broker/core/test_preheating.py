@@ -258,7 +258,7 @@ def test_a_seed_that_dies_after_its_proof_has_proven() -> None:
     assert job.rows["a", ONE].tries == 0, "nothing of its doing"
     made.seed_comes("seed-2")
     made.task_moves(ONE, TaskState.CACHED)
-    assert [warm.peer for warm in made.warms] == ["seed-1", "a", "a"] or [warm.peer for warm in made.warms][-1] == "a"
+    assert made.warms[-1].peer == "a"
     made.warms_to_the_end("a", ONE)
     assert state_of(job) is JobState.SUCCESS
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from broker.api_door import DoorHandler
+from broker.cache import http_cache
 from broker.core.allowed_hosts import parse_allowed
 from broker.core.manifests import parse_platform
 from broker.preheat import http_jobs, http_kraken, http_v1, http_v2
 from broker.preheat.config import PreheatConfig, Registry
-from broker.preheat.http_common import JobHandler
 from broker.preheat.service import PreheatRequest
 from tests.support.preheat_lab import PreheatLab, preheat_lab
 from tests.support.small_registry import INDEX, OCI, SmallRegistry, digest_of, small_registry, task_of
@@ -251,7 +252,11 @@ async def test_who_may_use_the_api(
             assert (await lab.ask("POST", path, {"type": "file", "url": "http://127.0.0.1:1/x"})).code in (401, 405)
             assert (await lab.ask("DELETE", path)).code in (401, 405)
         assert (await lab.ask("POST", "/registry/notifications", {"events": []})).code == 401
-        for path in ("/_ping", "/healthy", "/health"):
+        for path in (f"/tasks/{'a' * 64}", f"/api/v1/tasks/{'a' * 64}"):
+            assert (await lab.ask("DELETE", path)).code == 401, "it would delete what the cache's own route keeps"
+            assert (await lab.ask("DELETE", path, **good)).code == 404
+            assert (await lab.ask("GET", path)).code == 404
+        for path in ("/_ping", "/healthy", "/health", "/api/v1/tasks"):
             assert (await lab.ask("GET", path)).code == 200, "whether it lives is no secret"
         assert lab.preheat.core.jobs == {}
     assert "secret" not in caplog.text
@@ -289,13 +294,13 @@ async def test_an_error_of_its_own_ends_the_job_and_is_logged(
 
 
 def test_every_route_but_health_wants_credentials() -> None:
-    routes = [*http_v1.ROUTES, *http_v2.ROUTES, *http_kraken.ROUTES, *http_jobs.ROUTES]
-    assert len(routes) >= 11
-    open_ones = {path for path, handler in routes if not issubclass(handler, JobHandler)}
+    routes = [*http_v1.ROUTES, *http_v2.ROUTES, *http_kraken.ROUTES, *http_jobs.ROUTES, *http_cache.ROUTES]
+    assert len(routes) >= 14
+    open_ones = {path for path, handler in routes if not issubclass(handler, DoorHandler)}
     assert open_ones == {"/healthy", "/health"}
     for _, handler in routes:
-        if issubclass(handler, JobHandler):
-            assert handler.prepare is JobHandler.prepare, "a handler's own prepare would let everybody in"
+        if issubclass(handler, DoorHandler):
+            assert handler.prepare is DoorHandler.prepare, "a handler's own prepare would let everybody in"
 
 
 async def test_a_body_that_is_too_long_is_refused(lab: PreheatLab) -> None:

@@ -1,4 +1,4 @@
-"""Which peers a job's scope means. Reads the scheduler's state, changes nothing."""
+"""Which peers a job's scope, or the names that somebody gives, mean. Reads the scheduler's state, changes nothing."""
 
 from broker.core.preheat_records import Host
 from broker.core.state import PeerRecord, State

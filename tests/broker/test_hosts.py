@@ -3,7 +3,7 @@
 import pytest
 
 from broker.core.scheduler import Scheduler
-from broker.preheat.hosts import hosts_in_scope
+from broker.hosts import hosts_in_scope
 from tests.support.broker_words import greeted, scheduler, seed_greeted
 
 
