@@ -71,7 +71,7 @@ class Supernode:
                 bound.close()
             self.router.close()
             self._context.destroy(linger=0)
-            raise CannotStart(f"{error}: choose another --home-dir") from None
+            raise CannotStart(f"{error}; or choose another --home-dir") from None
         self.seed = self._seed() if config.with_seed else None
         registry = registry_of(self.router, self.seed, config.version)
         registry.register(PreheatCollector(self.preheat.core))

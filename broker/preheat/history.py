@@ -27,6 +27,14 @@ _CLOSE_S: Final = 10.0
 _SLICE: Final = 500
 
 
+#: Primary result codes of SQLite that say so; all others pass, or are about something else (sqlite.org/rescode.html).
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class _Damaged(Exception):
+    """The file is no database that can be read here."""
+
+
 class History:
     """Opened at once; close it at the end."""
 
@@ -44,18 +52,24 @@ class History:
 
     def _opened(self) -> sqlite3.Connection:
         try:
-            return self._connected()
-        except sqlite3.DatabaseError as error:
-            broken = self._path.with_suffix(".broken")
-            _log.error("%s cannot be read (%s): it is set aside as %s, and begun anew", self._path, error, broken.name)
-            for suffix in ("-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    self._path.with_name(self._path.name + suffix).unlink()
-            self._path.replace(broken)
-        try:
-            return self._connected()
-        except sqlite3.Error as error:
-            raise OSError(f"{self._path} cannot be made: {error}") from None
+            try:
+                return self._connected()
+            except _Damaged as error:
+                self._set_aside(error)
+                return self._connected()
+        except (_Damaged, sqlite3.Error) as error:
+            # Locked, read-only, a full disk: that passes, and is no reason to throw a history away.
+            raise OSError(f"{self._path} cannot be opened: {error}: end what else uses it, or make room") from None
+
+    def _set_aside(self, error: Exception) -> None:
+        broken = self._path.with_suffix(".broken")
+        _log.error("%s cannot be read (%s): it is set aside as %s, and begun anew", self._path, error, broken.name)
+        # What was committed last may stand in the -wal: it goes along. The -shm is only an index of that.
+        with suppress(FileNotFoundError):
+            self._path.with_name(self._path.name + "-shm").unlink()
+        with suppress(FileNotFoundError):
+            self._path.with_name(self._path.name + "-wal").replace(broken.with_name(broken.name + "-wal"))
+        self._path.replace(broken)
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
@@ -65,12 +79,17 @@ class History:
             connection.execute("PRAGMA synchronous=NORMAL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _SCHEMA):
-                raise sqlite3.DatabaseError(f"its schema is {version}, of another release")
+                raise _Damaged(f"its schema is {version}, of another release")
+            # A page that has gone bad would be met by whoever loads the jobs.
+            if (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise _Damaged(found)
             connection.execute("CREATE TABLE IF NOT EXISTS jobs (number INTEGER PRIMARY KEY, job TEXT NOT NULL)")
             connection.execute("CREATE TABLE IF NOT EXISTS counter (last INTEGER NOT NULL)")
             connection.execute(f"PRAGMA user_version={_SCHEMA}")
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in _DAMAGE:
+                raise _Damaged(str(error)) from None
             raise
         # URLs of private registries are in it.
         self._path.chmod(0o600)

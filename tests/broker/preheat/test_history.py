@@ -3,6 +3,7 @@
 import sqlite3
 import stat
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,44 @@ def test_one_that_cannot_be_read_is_set_aside(tmp_path: Path, caplog: pytest.Log
     history.close()
     assert (tmp_path / "jobs.broken").read_bytes().startswith(b"this is no database")
     assert "is set aside as jobs.broken" in caplog.text
+
+
+def test_damage_past_its_beginning_is_found_before_anybody_loads_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    history = History(path)
+    for number in range(1, 50):
+        long = job(number)
+        long.error = "x" * 3000
+        history.save(long)
+    history.close()
+    whole = path.read_bytes()
+    assert len(whole) > 100_000
+    path.write_bytes(whole[:16_384] + b"\xa5" * (len(whole) - 16_384))
+    again = History(path)
+    assert again.load() == ([], 0)
+    again.close()
+    assert "is set aside as jobs.broken" in caplog.text
+    assert (tmp_path / "jobs.broken").stat().st_size == len(whole)
+
+
+def test_one_that_is_locked_is_not_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    history = History(path)
+    history.save(job(1))
+    history.close()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA journal_mode=DELETE")
+    holder.execute("BEGIN EXCLUSIVE")  # as a backup holds it
+    impatient = partial(sqlite3.connect, timeout=0.01)
+    monkeypatch.setattr("broker.preheat.history.sqlite3.connect", impatient)
+    with pytest.raises(OSError, match=r"jobs\.sqlite3 cannot be opened: .*locked.*: end what else uses it"):
+        History(path)
+    assert not (tmp_path / "jobs.broken").exists()
+    holder.execute("COMMIT")
+    holder.close()
+    again = History(path)
+    assert [each.number for each in again.load()[0]] == [1]
+    again.close()
 
 
 def test_another_release_s_schema_and_a_job_that_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
