@@ -17,6 +17,7 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from gateway.core.headers import Headers, first, is_shareable, representation, to_source
+from gateway.core.manifest_request import is_by_digest
 from gateway.core.permits import Claim, Facts, Permits, WhenDown, claim_of, is_registry_api, signature_ends_at
 from gateway.core.rules import Decision, authority_of
 from gateway.upstream import REDIRECTS, Response, Upstream, UpstreamFailed
@@ -99,13 +100,20 @@ class Access:
         self._down_until[origin] = self._clock.now() + _DOWN_S
         return Facts()
 
-    def saw(self, url: str, headers: Headers, status: int) -> None:
-        """An upstream has answered a client's own request: for a repository that says what a question would."""
+    def saw(self, url: str, headers: Headers, status: int, told: Headers = ()) -> None:
+        """An upstream has answered a client's own GET or HEAD: for a repository that says what a question would.
+
+        `told`: its answer's header; that of a manifest by digest says all that a question about the manifest would.
+        """
         if not is_registry_api(url):
             return
         claim = claim_of(url, headers, self._hash)
         if status in (200, 206):
-            self._permits.saw_access(claim, self._clock.now())
+            facts = _facts_of_manifest(told, digest_in_url(url)) if status == 200 and is_by_digest(url) else None
+            if facts is None or claim.by_query:
+                self._permits.saw_access(claim, self._clock.now())
+            else:
+                self._permits.grant(claim, facts, self._clock.now())
         elif status in (401, 403):
             self._permits.refuse(claim)
 
@@ -164,6 +172,16 @@ def _judged(response: Response, digest: str | None) -> _Said:
         # Nothing promises that the next client would get the same: it is nobody's but this client's.
         return _Said(facts=None, status=status)
     return _Said(facts=Facts(headers=representation(response.headers), length=length), status=status)
+
+
+def _facts_of_manifest(told: Headers, digest: str | None) -> Facts | None:
+    """None: the answer is coded, so that its length and tag are not the manifest's, or it does not say that it is it."""
+    if digest is None or first(told, "Docker-Content-Digest") != digest:
+        return None
+    length = first(told, "Content-Length") or ""
+    if first(told, "Content-Encoding") or first(told, "Content-Type") is None or not re.fullmatch(r"[0-9]{1,18}", length):
+        return None
+    return Facts(headers=representation(told), length=int(length))
 
 
 def _length_of(response: Response) -> int | None:

@@ -117,6 +117,7 @@ def rules_from(config: GatewayConfig) -> RuleTable:
             for number, host in enumerate(config.hijack_https.hosts)
         ),
         images=tuple(ImageRule(pattern=parse_pattern(rule.image), direct=rule.direct) for rule in config.images),
+        manifests=config.manifests,
     )
 
 

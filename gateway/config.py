@@ -125,6 +125,7 @@ class GatewayConfig:
     registry_mirror: MirrorConfig = setting(MirrorConfig, "requests that name no host of their own")
     proxies: tuple[ProxyRuleConfig, ...] = setting((), "ordered rules: {regx, use_https, direct, redirect}; first match wins")
     images: tuple[ImageRuleConfig, ...] = setting((), "images switched to the swarm or away: {image, direct}; first match wins")
+    manifests: bool = setting(True, "manifests by digest go where their image's blobs go; false: only where a rule matches them")
     hijack_https: HijackConfig = setting(HijackConfig, "HTTPS hosts whose requests are opened and judged by the rules")
     authorization: AuthorizationConfig = setting(AuthorizationConfig, "who may have a blob out of the cache")
     white_list: tuple[WhiteListConfig, ...] = setting(

@@ -85,7 +85,7 @@ def _answer(url: str, connection: str, connection_why: str, decision: Decision, 
 def _words(reason: str, config: GatewayConfig) -> str:
     name, bracket, rest = reason.partition("[")
     if bracket:
-        number = int(rest.rstrip("]"))
+        number = int(rest.partition("]")[0])
         shown = config.proxies[number].regx if name == "proxies" else config.images[number].image
         return f"by {reason} ({shown})"
     match reason:
@@ -94,5 +94,5 @@ def _words(reason: str, config: GatewayConfig) -> str:
         case "not a GET":
             return "only a GET is examined"
         case "registry_mirror":
-            return "by registry_mirror: it is a blob"
-    return "by registry_mirror: it is no blob, or registry_mirror.direct is set"
+            return "by registry_mirror: it is a blob, or a manifest by its digest"
+    return "by registry_mirror: it is neither blob nor manifest by digest, or registry_mirror.direct is set"

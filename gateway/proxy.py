@@ -28,6 +28,7 @@ from gateway.core.rules import Authority, Decision, RuleTable, Verdict, authorit
 from gateway.core.subject import Kind
 from gateway.core.trace import Wait
 from gateway.local_registry import LocalRegistry, with_registry_credentials
+from gateway.manifests import answer_head
 from gateway.metrics import CONTENT_TYPE, Fallback, Metrics
 from gateway.stream import BlobServer
 from gateway.traces import Traces
@@ -253,6 +254,8 @@ class Proxy:
     async def _straight(self, decision: Decision, request: ClientRequest, answer: Answer) -> bool:
         if wants_upgrade(request) and await self._upgrades.serve(request, decision, answer):
             return True
+        if decision.is_head_of_shared and await answer_head(self._access, request, decision, answer):
+            return True
         headers = to_upstream(request.headers, host=host_of(decision.url))
         body = request.body.chunks() if request.body is not None else None
         expects = request.body is not None and request.body.is_expected
@@ -268,7 +271,7 @@ class Proxy:
                 if not is_token:
                     answer.watch.turn(Wait.BODY)
                 if request.method in ("GET", "HEAD"):
-                    self._access.saw(decision.url, request.headers, response.status)
+                    self._access.saw(decision.url, request.headers, response.status, response.headers)
                 return await self._pass_on(response, decision, answer)
         except UpstreamFailed as error:
             await answer.say(502, "Bad Gateway", str(error))

@@ -20,6 +20,7 @@ from gateway.client import Answer, ClientGone, ClientRequest
 from gateway.core.breaker import Trial
 from gateway.core.conditions import Outcome, Validators, evaluate, range_applies
 from gateway.core.headers import Headers, first, is_conditional, without
+from gateway.core.manifest_request import is_by_digest, names, names_a_type
 from gateway.core.permits import Facts
 from gateway.core.ranges import Part, RangeAnswer, Unsatisfiable, answer_for, resolve
 from gateway.core.request_key import DownloadDefaults, download_request
@@ -105,7 +106,7 @@ class BlobServer:
 
         Raises ClientGone, and DownloadFailed in the middle of a body: then the connection has been cut.
         """
-        if request.body is not None:
+        if request.body is not None or (is_by_digest(decision.url) and not names_a_type(request.headers)):
             return Fallback.CONDITIONAL
         began_at = self._clock.now()
         wanted = download_request(decision, request.headers, self._defaults)
@@ -234,6 +235,9 @@ class BlobServer:
     async def _answer(self, wish: _Wish, content: Content, answer: Answer) -> Fallback | None:
         headers = wish.request.headers
         own, validators = _about(wish, content)
+        if is_by_digest(wish.decision.url) and not names(headers, first(own, "Content-Type") or ""):
+            # Another type than the client names: the registry says what becomes of that.
+            return Fallback.CONDITIONAL
         match evaluate(headers, validators):
             case Outcome.GO_ON if is_conditional(headers) and not validators.etags:
                 return Fallback.CONDITIONAL

@@ -4,6 +4,7 @@ Patterns and certificates come in compiled and read (app.py); decisions go out a
 logs and answers can say why.
 """
 
+import dataclasses
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.core.images import ImageRule, image_of
+from gateway.core.manifest_request import as_blob, is_by_digest
 
 # 1.x (dfdaemon/proxy): a registry's blob, by its API or in its storage.
 _BLOB_PATH: Final = re.compile(r"^.+/blobs/sha256.*$")
@@ -73,6 +75,8 @@ class Decision:
     """The URL as the client asked for it, where a rule has rewritten it."""
     kept_out: bool = False
     """The image is kept out of the swarm: so is what its registry redirects to. (1.x judges each URL by `proxies` anew.)"""
+    is_head_of_shared: bool = False
+    """A HEAD of a manifest by digest whose GET would be the swarm's: what the upstream has said of it may answer it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +137,21 @@ class RuleTable:
     proxies: Sequence[ProxyRule] = ()
     hijack_hosts: Sequence[HijackHost] = ()
     images: Sequence[ImageRule] = ()
+    manifests: bool = True
+    """A manifest by digest goes where a blob of its repository would go."""
 
     def forward(self, method: str, url: str) -> Decision:
-        """A request that names its host: absolute-form, or out of an opened tunnel. Only GETs are examined (1.x)."""
+        """A request that names its host: absolute-form, or out of an opened tunnel. Only GETs are examined (1.x).
+
+        A rule that takes a repository's blobs takes its manifests by digest; only one that matches them itself rewrites them.
+        """
+        is_manifest = self.manifests and is_by_digest(url)
+        if method == "HEAD" and is_manifest:
+            got = self.forward("GET", url)
+            is_shared = got.verdict is Verdict.P2P and got.url == url
+            return Decision(
+                verdict=Verdict.DIRECT, url=url, trust=self.trust_of(url), reason="not a GET", is_head_of_shared=is_shared
+            )
         if method != "GET":
             return Decision(verdict=Verdict.DIRECT, url=url, trust=self.trust_of(url), reason="not a GET")
         target, verdict, reason = url, Verdict.DIRECT, "no rule"
@@ -144,7 +160,10 @@ class RuleTable:
                 target, reason = _rewritten(url, rule), f"proxies[{number}]"
                 verdict = Verdict.DIRECT if rule.direct else Verdict.P2P
                 break
-        of_image = self._of_image(url)
+        else:
+            if is_manifest and (verdict_of_blobs := self.forward("GET", as_blob(url))).verdict is Verdict.P2P:
+                verdict, reason = Verdict.P2P, verdict_of_blobs.reason
+        of_image = self._of_image(as_blob(url) if is_manifest else url)
         verdict, reason = of_image or (verdict, reason)
         kept_out = of_image is not None and verdict is Verdict.DIRECT
         return Decision(verdict=verdict, url=target, trust=self.trust_of(target), reason=reason, asked=url, kept_out=kept_out)
@@ -162,14 +181,22 @@ class RuleTable:
 
         `named`: the URL at the registry that it names elsewhere (a header, `?ns=`, the image's name), which is asked then.
         """
-        is_blob = method == "GET" and _BLOB_PATH.match(target.partition("?")[0]) is not None
+        is_manifest = self.manifests and is_by_digest(target)
+        if method == "HEAD" and is_manifest:
+            got = self.mirrored("GET", target, named=named)
+            reason = "registry_mirror, no blob"
+            return dataclasses.replace(
+                got, verdict=Verdict.DIRECT, reason=reason, kept_out=False, is_head_of_shared=got.verdict is Verdict.P2P
+            )
+        is_blob = method == "GET" and (is_manifest or _BLOB_PATH.match(target.partition("?")[0]) is not None)
         verdict = Verdict.P2P if is_blob and not self.mirror.direct else Verdict.DIRECT
         reason = "registry_mirror" if verdict is Verdict.P2P else "registry_mirror, no blob"
         kept_out = is_blob and verdict is Verdict.DIRECT
         url = named or self.mirror.remote + target
         if method == "GET":
             # Whoever mirrors Docker Hub by another registry may speak of its images by either name.
-            of_image = self._of_image(url) if named else self._of_image(url, f"https://docker.io{target}")
+            urls = (url,) if named else (url, f"https://docker.io{target}")
+            of_image = self._of_image(*(as_blob(each) if is_manifest else each for each in urls))
             if of_image is not None:
                 verdict, reason = of_image
                 kept_out = verdict is Verdict.DIRECT

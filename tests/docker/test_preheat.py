@@ -257,6 +257,46 @@ def test_a_host_that_is_killed_makes_it_partial(lab: Lab) -> None:
     assert supernode.process.stop() == 0
 
 
+def test_a_pull_on_a_fresh_host_asks_the_registry_for_nothing_but_the_tag_and_for_access(lab: Lab) -> None:
+    supernode = lab.swarm.start_supernode(name="quiet")
+    (lab.directory / "quiet-hosts").mkdir()
+    Swarm(lab.processes, lab.directory / "quiet-hosts").start_peers(1, supernode)
+    jobs = JobsClient(node=supernode.node)
+    wait_until(lambda: len(peers_of(supernode)) == 1, "the host is known")
+    image = lab.registry.pusher.multi("team/quiet", "1", PLATFORMS, [2 * MIB, 5000])
+    assert jobs.ended(jobs.begin(type="image", url=lab.url("team/quiet", "1"), scope="all"))["state"] == "SUCCESS"
+    config = lab.directory / "quiet.yml"
+    config.write_text(
+        f"port: 0\nlocalIP: 127.0.0.1\nworkHome: {lab.directory / 'quiet-home'}\nsupernodes: ['{supernode.node}']\n"
+        f"registry_mirror: {{remote: '{lab.registry.root}'}}\nproxies: [{{regx: 'blobs/sha256.*'}}]\n"
+    )
+    daemon = lab.processes.start("quiet-dfdaemon", [program("dfdaemon"), "--config", str(config)])
+    port = daemon.wait_for(r"dfdaemon ready: https?://[\d.]+:(\d+)")[1]
+    manifest = image.manifests["linux/arm64/v8"]
+    by_digest = {image.digest, manifest}
+    words = ["copy", "--preserve-digests", "--override-os", "linux", "--override-arch", "arm64", "--override-variant", "v8"]
+    words += ["--src-tls-verify=false"]
+    for number, source in enumerate(["team/quiet:1", f"team/quiet@{image.digest}"]):
+        before = len(read_accesses(lab.registry.log))
+        target = lab.directory / f"quiet-pulled-{number}"
+        line = ["skopeo", *words, f"docker://127.0.0.1:{port}/{source}", f"dir:{target}"]
+        pull = lab.processes.start(f"quiet-skopeo-{number}", line)
+        assert pull.wait(60) == 0, pull.story()
+        assert digest_of((target / "manifest.json").read_bytes()) == manifest
+        for digest, size in image.blobs["linux/arm64/v8"].items():
+            file = target / digest.removeprefix("sha256:")
+            assert (file.stat().st_size, digest_of(file.read_bytes())) == (size, digest)
+        asked = read_accesses(lab.registry.log)[before:]
+        gets = {each.path for each in asked if each.method == "GET"}
+        # Its tag (or nothing, where it is named by digest) and the registry's own page that asks for credentials.
+        assert gets <= {"/v2/", "/v2/team/quiet/manifests/1"}, gets
+        heads = [each.path for each in asked if each.method == "HEAD" and each.path.rpartition("/")[2] in by_digest]
+        assert len(heads) == len(set(heads)), heads
+        assert {each.method for each in asked} <= {"GET", "HEAD"}
+    assert daemon.stop() == 0
+    assert supernode.process.stop() == 0
+
+
 def test_a_client_s_pull_through_dfdaemon_takes_no_blob_from_the_registry(lab: Lab) -> None:
     image = lab.registry.pusher.multi("team/pulled", "1", PLATFORMS, [2 * MIB, 5000])
     job = lab.jobs.ended(lab.jobs.begin(type="image", url=lab.url("team/pulled", "1"), platforms=["linux/amd64"]))

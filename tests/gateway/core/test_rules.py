@@ -1,9 +1,11 @@
 """Which rule decides, and what it decides."""
 
+import dataclasses
 import re
 
 import pytest
 
+from gateway.core.images import ImageRule, parse_pattern
 from gateway.core.rules import (
     Authority,
     HijackHost,
@@ -130,3 +132,49 @@ def test_where_a_url_leads() -> None:
 def test_what_stands_in_brackets_is_an_ipv6_address_or_nothing(text: str) -> None:
     assert parse_authority(text) is None
     assert authority_of(f"http://{text}/p2p") is None
+
+
+_MANIFEST = _BLOB.replace("/blobs/", "/manifests/")
+
+
+@pytest.mark.parametrize(
+    ("rules", "verdict", "reason", "url"),
+    [
+        ((_rule("blobs/sha256.*"),), Verdict.P2P, "proxies[0]", _MANIFEST),
+        # A rule for blobs rewrites no manifest; one that matches the manifest itself does, or sends it straight.
+        ((_rule("blobs/sha256.*", use_https=True, redirect="x.test"),), Verdict.P2P, "proxies[0]", _MANIFEST),
+        ((_rule("sha256", redirect="x.test"),), Verdict.P2P, "proxies[0]", _MANIFEST.replace("r.test:5000", "x.test")),
+        ((_rule("manifests", direct=True), _rule("blobs")), Verdict.DIRECT, "proxies[0]", _MANIFEST),
+        ((_rule("blobs/sha256.*", direct=True),), Verdict.DIRECT, "no rule", _MANIFEST),
+        ((_rule("elsewhere.test"),), Verdict.DIRECT, "no rule", _MANIFEST),
+    ],
+)
+def test_a_manifest_by_digest_goes_where_its_blobs_go(
+    rules: tuple[ProxyRule, ...], verdict: Verdict, reason: str, url: str
+) -> None:
+    decision = _table(*rules).forward("GET", _MANIFEST)
+    assert (decision.verdict, decision.reason, decision.url) == (verdict, reason, url)
+    head = _table(*rules).forward("HEAD", _MANIFEST)
+    assert (head.verdict, head.url) == (Verdict.DIRECT, _MANIFEST)
+    assert head.is_head_of_shared is (verdict is Verdict.P2P and url == _MANIFEST)
+
+
+def test_a_tag_and_a_table_that_leaves_manifests_alone() -> None:
+    table = _table(_rule("blobs/sha256.*"))
+    assert table.forward("GET", "http://r.test:5000/v2/team/app/manifests/1").verdict is Verdict.DIRECT
+    alone = dataclasses.replace(table, manifests=False)
+    path = "/v2/team/app/manifests/sha256:" + "a" * 64
+    assert alone.forward("GET", _MANIFEST).verdict is alone.mirrored("GET", path).verdict is Verdict.DIRECT
+    assert not alone.forward("HEAD", _MANIFEST).is_head_of_shared
+    assert table.mirrored("GET", path).verdict is Verdict.P2P
+    assert table.mirrored("HEAD", path).is_head_of_shared
+    direct = dataclasses.replace(table, mirror=Mirror(remote="https://hub.test", direct=True))
+    assert direct.mirrored("GET", path).verdict is Verdict.DIRECT
+    assert not direct.mirrored("HEAD", path).is_head_of_shared
+
+
+def test_an_image_that_is_switched_away_takes_its_manifests_along() -> None:
+    images = (ImageRule(pattern=parse_pattern("r.test:5000/team/app"), direct=True),)
+    table = dataclasses.replace(_table(_rule(".*")), images=images)
+    assert table.forward("GET", _MANIFEST).reason == "images[0]"
+    assert table.forward("GET", _MANIFEST).verdict is Verdict.DIRECT
