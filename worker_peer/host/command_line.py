@@ -1,22 +1,55 @@
 """What the three commands read their command lines with, so that all of them answer alike, and as 1.x's did."""
 
 import argparse
+import difflib
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 _Value = TypeVar("_Value")
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse with 1.x's exit code: 1 for a wrong command line, where argparse would exit with 2."""
+    """argparse with 1.x's exit code: 1 for a wrong command line, where argparse would exit with 2.
+
+    An unknown flag is answered with the nearest one, also where argparse takes its value for a sub-command that is none.
+    """
+
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, and what was given is remembered for `error`."""
+        self._given = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Usage and the reason to stderr; the process ends."""
         self.print_usage(sys.stderr)
+        known = _flags(self)
+        before = self._given[: self._given.index("--")] if "--" in self._given else self._given
+        words = [word.partition("=")[0] for word in before]
+        unknown = [word for word in words if re.fullmatch(r"--[A-Za-z][A-Za-z-]*", word) and word not in known]
+        if unknown and "invalid choice" in message:
+            message = f"unrecognized arguments: {unknown[0]}"
+        if message.startswith("unrecognized arguments") and unknown:
+            lower = {flag.lower(): flag for flag in known}
+            near = difflib.get_close_matches(unknown[0].lower(), lower, n=1)
+            message += f": did you mean {lower[near[0]]}?" if near else ""
         self.exit(1, f"Error: {message}\n")
+
+
+def _flags(parser: argparse.ArgumentParser) -> set[str]:
+    """The long flags of a command and of its sub-commands."""
+    found: set[str] = set()
+    for action in parser._actions:
+        found.update(flag for flag in action.option_strings if flag.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                found |= _flags(each)
+    return found
 
 
 def typed(parse: Callable[[str], _Value], name: str) -> Callable[[str], _Value]:

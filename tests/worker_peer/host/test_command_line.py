@@ -37,6 +37,40 @@ def test_a_wrong_command_line_ends_with_1_and_its_reason(
     assert reason in last
 
 
+@pytest.mark.parametrize(
+    ("arguments", "last"),
+    [
+        (["--rtae", "2M"], "Error: unrecognized arguments: --rtae 2M: did you mean --rate?"),
+        (["--RATE=2M"], "Error: unrecognized arguments: --RATE=2M: did you mean --rate?"),
+        (["--colour"], "Error: unrecognized arguments: --colour"),
+    ],
+)
+def test_an_unknown_flag_names_the_nearest(
+    parser: CommandParser, arguments: list[str], last: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parser.parse_args(arguments)
+    assert capsys.readouterr().err.splitlines()[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "last"),
+    [
+        (["--rtae", "2M"], "Error: unrecognized arguments: --rtae: did you mean --rate?"),
+        (["check", "--jsn"], "Error: unrecognized arguments: --jsn: did you mean --json?"),
+        (["chek"], "Error: argument COMMAND: invalid choice: 'chek' (choose from 'check')"),
+    ],
+)
+def test_an_unknown_flag_is_not_taken_for_a_sub_command(
+    parser: CommandParser, arguments: list[str], last: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=CommandParser)
+    commands.add_parser("check").add_argument("--json", action="store_true")
+    with pytest.raises(SystemExit):
+        parser.parse_args(arguments)
+    assert capsys.readouterr().err.splitlines()[-1] == last
+
+
 def test_a_release_that_is_not_installed_has_version_0(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
