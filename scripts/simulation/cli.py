@@ -80,8 +80,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="simulate", allow_abbrev=False, description="Distribute a content in virtual time, with the production matcher."
     )
-    made.add_argument("--peers", type=int, default=1000, metavar="N")
-    made.add_argument("--size", type=size, default=1 << 30, metavar="BYTES")
+    made.add_argument("--peers", type=int, default=1000, metavar="N", help="how many fetch (1000)")
+    made.add_argument("--size", type=size, default=1 << 30, metavar="BYTES", help="the content: 64M, 1G (1G)")
     made.add_argument("--piece", type=size, metavar="BYTES", help="piece length (default: what the supernode chooses)")
     made.add_argument("--block", type=size, metavar="BYTES", help="block length (default: what the supernode chooses)")
     made.add_argument("--peer-rate", type=rate, default=6.25e6, metavar="RATE", help="a peer's link, each way (50mbit)")
@@ -94,13 +94,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--zone-link", type=float, default=0.0, metavar="X", help="a zone's link in peers' links (0: not narrow)")
     made.add_argument("--zones-unknown", action="store_true", help="nobody tells the supernode of the zones")
     made.add_argument("--learn-zones", action="store_true", help="nor that; each zone is a subnet, and it may learn from rates")
-    made.add_argument("--arrivals", type=arrivals, default=FLASH_S, metavar="flash|SECONDS")
+    about = "all at once, or spread over so many seconds (flash)"
+    made.add_argument("--arrivals", type=arrivals, default=FLASH_S, metavar="flash|SECONDS", help=about)
     made.add_argument(
         "--control-delay", type=float, default=2.0, metavar="MS", help="of a message to or from the supernode, one way (2)"
     )
     made.add_argument("--data-delay", type=float, default=0.5, metavar="MS", help="of a request to another peer (0.5)")
     made.add_argument("--no-cut-through", action="store_true", help="peers pass on whole pieces only")
-    made.add_argument("--random-seed", type=int, default=1, metavar="N")
+    made.add_argument("--random-seed", type=int, default=1, metavar="N", help="the same number, the same run (1)")
     made.add_argument("--json", action="store_true", help="one JSON object on the last line")
     return made
 

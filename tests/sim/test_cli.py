@@ -72,3 +72,7 @@ def test_what_cannot_be_is_refused_with_words(wrong: list[str], capsys: pytest.C
         main(wrong)
     assert ended.value.code == 2
     assert "error" in capsys.readouterr().err
+
+
+def test_every_option_says_what_it_means() -> None:
+    assert [action.option_strings for action in parser()._actions if not action.help] == []
