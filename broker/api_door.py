@@ -37,6 +37,7 @@ class DoorHandler(ApiHandler):
 
     def prepare(self) -> None:
         """Refuses whom it must."""
+        super().prepare()
         if self.parts.preheat is None:
             return
         config = self.parts.preheat.config

@@ -25,6 +25,8 @@ _log = logging.getLogger("http")
 
 #: Every route also exists below a version, as in 1.x.
 VERSIONED: Final = r"(?:/(?:api/)?v[\d.]+)?"
+#: Methods that change nothing.
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _DAYS: Final = re.compile(r"([0-9]{1,4})d")
 
 
@@ -51,6 +53,18 @@ class ApiHandler(RequestHandler):
 
     def initialize(self, parts: ApiParts) -> None:
         self.parts = parts
+
+    def prepare(self) -> None:
+        """Refuses what a page in somebody's browser would change here (CWE-352, and by DNS rebinding): none is ours.
+
+        Browsers say Origin with every POST and DELETE (Fetch standard, "append a request Origin header"), whatever
+        type the body has; Harbor, registries, curl and our own commands never do.
+        """
+        if self.request.method in _READS:
+            return
+        site = self.request.headers.get("Sec-Fetch-Site", "none").strip().lower()
+        if "Origin" in self.request.headers or site != "none":
+            raise Told(403, "a page in a browser may change nothing here: use curl, supernode preheat or supernode cache")
 
     def set_default_headers(self) -> None:
         self.set_header("Server", "damselfly")
