@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import subprocess
 import sys
 from dataclasses import asdict
 
@@ -33,26 +34,35 @@ def _size(text: str) -> int:
     found = re.fullmatch(r"(\d+)([kmg]?)i?b?", text.lower())
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: 64M, 512K, 1G, or bytes")
-    return int(found[1]) * _UNITS[found[2]]
+    size = int(found[1]) * _UNITS[found[2]]
+    if not size:
+        raise argparse.ArgumentTypeError("a benchmark moves at least one byte")
+    return size
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 on")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     swarm = kinds.add_parser("swarm", help="N peers behind capped links, against the ideal time and the plain way")
-    swarm.add_argument("--peers", type=int, default=10, help="hosts that fetch (default 10)")
+    swarm.add_argument("--peers", type=_count, default=10, help="hosts that fetch (default 10)")
     swarm.add_argument("--peer-rate", type=_rate, default=_rate("50mbit"), help="a host's link, each way (default 50mbit)")
     swarm.add_argument(
         "--source-rate", type=_rate, default=_rate("50mbit"), help="the source's and the seed's link (default 50mbit)"
     )
     swarm.add_argument("--size", type=_size, default=_size("64M"), help="the content (default 64M)")
-    swarm.add_argument("--runs", type=int, default=1, help="how often (default 1)")
+    swarm.add_argument("--runs", type=_count, default=1, help="how often (default 1)")
     swarm.add_argument("--plain", action="store_true", help="also the plain way: every host fetches from the source")
     swarm.add_argument("--shrinks", action="store_true", help="a content that lz4 makes half as long")
     swarm.add_argument("--json", action="store_true", help="end in one JSON line")
     pair = kinds.add_parser("pair", help="one uncapped parent to one child, against a bare TCP copy, and nginx and curl")
     pair.add_argument("--size", type=_size, default=_size("1G"), help="the content (default 1G)")
-    pair.add_argument("--runs", type=int, default=5, help="rounds of every way; the median is told (default 5)")
+    pair.add_argument("--runs", type=_count, default=5, help="rounds of every way; the median is told (default 5)")
     pair.add_argument("--json", action="store_true", help="end in one JSON line")
     _add_broker(
         kinds.add_parser(
@@ -64,11 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     first_byte = kinds.add_parser("first-byte", help="how much later a blob's first byte comes through dfdaemon than straight")
     first_byte.add_argument("--size", type=_size, default=_size("16M"), help="a blob (default 16M)")
-    first_byte.add_argument("--runs", type=int, default=20, help="blobs that are asked for; medians are told (default 20)")
+    first_byte.add_argument("--runs", type=_count, default=20, help="blobs that are asked for; medians are told (default 20)")
     first_byte.add_argument("--json", action="store_true", help="end in one JSON line")
     small = kinds.add_parser("small", help="how soon a small file is here, cold and cached, against curl")
     small.add_argument("--rate", type=_rate, default=_rate("100mbit"), help="each host's link (default 100mbit)")
-    small.add_argument("--runs", type=int, default=10, help="files of each size; medians are told (default 10)")
+    small.add_argument("--runs", type=_count, default=10, help="files of each size; medians are told (default 10)")
     small.add_argument("--json", action="store_true", help="end in one JSON line")
     limits = kinds.add_parser("limits", help="each limit against what came in the time that it took")
     limits.add_argument("--rate", type=_size, default=_size("10M"), help="bytes per second (default 10M)")
@@ -78,21 +88,21 @@ def _parser() -> argparse.ArgumentParser:
     yields.add_argument("--rate", type=_rate, default=_rate("40mbit"), help="the host's link (default 40mbit)")
     yields.add_argument("--json", action="store_true", help="end in one JSON line")
     store = kinds.add_parser("store", help="a store of many contents: its start, a tidying, room for one more")
-    store.add_argument("--contents", type=int, default=10_000, help="how many are stored (default 10000)")
+    store.add_argument("--contents", type=_count, default=10_000, help="how many are stored (default 10000)")
     store.add_argument("--json", action="store_true", help="end in one JSON line")
     return parser
 
 
 def _add_broker(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--peers", type=int, default=15_000, help="1 to about 15,000: each takes a file of the broker and two of a driver")
+    add("--peers", type=_count, default=15_000, help="1 to about 15,000: each takes a file of the broker and two of a driver")
     add("--rate", type=_rate, default=_rate("100mbit"), help="a usual link; each peer has half to double of it (default 100mbit)")
     add("--seed-rate", type=_rate, default=_rate("1gbit"), help="the seed's link, and the source's (default 1gbit)")
     add("--size", type=_size, default=_size("4G"), help="the content: more reports a second the smaller it is (default 4G)")
     add("--wave", type=float, default=0.25, help="the share of the peers that want it at the same time (default 0.25)")
     add("--crowd", type=float, default=3.0, metavar="S", help="they register within so many seconds (default 3)")
     add("--seconds", type=float, default=60.0, metavar="S", help="how long it is measured, from the crowd's coming (default 60)")
-    add("--active", type=int, default=1, help="how many tasks the crowd wants, each peer one of them (default 1)")
+    add("--active", type=_count, default=1, help="how many tasks the crowd wants, each peer one of them (default 1)")
     add("--known", type=int, default=0, help="tasks that are known besides, and that nobody fetches now (default 0)")
     add("--json", action="store_true", help="end in one JSON line")
 
@@ -128,6 +138,14 @@ def _swarm(flags: argparse.Namespace) -> SwarmResult:
 def main() -> int:
     """Returns the exit code."""
     flags = _parser().parse_args()
+    try:
+        return _measure(flags)
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+        print(f"scripts/bench {flags.kind}: {error}", file=sys.stderr)
+        return 1
+
+
+def _measure(flags: argparse.Namespace) -> int:
     if flags.kind in ("swarm", "small", "yield") and os.geteuid() != 0:
         print(f"scripts/bench {flags.kind} makes network namespaces: run it as root", file=sys.stderr)
         return 1

@@ -15,6 +15,8 @@ http {{
   client_body_temp_path {folder}/nginx-body; proxy_temp_path {folder}/nginx-proxy; fastcgi_temp_path {folder}/nginx-fcgi;
   uwsgi_temp_path {folder}/nginx-uwsgi; scgi_temp_path {folder}/nginx-scgi;
   sendfile on; tcp_nopush on; keepalive_timeout 60;
+  # Sixty that share a slow link may each wait long for their turn.
+  send_timeout 3600s;
   server {{ listen {address}:{port}; root {folder}/files; }}
 }}
 """

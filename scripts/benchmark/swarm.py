@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -112,10 +113,15 @@ def _run_once(plan: SwarmPlan) -> SwarmResult:
         print("CPU seconds:", ", ".join(f"{role} {spent:.2f}" for role, spent in sorted(cpu_by_role.items())), flush=True)
         cpu = sum(cpu_by_role.values())
         rss = max(_peak_rss(peer) for peer in peers)
+        for number, each in enumerate(finished):
+            if each is None or each.code is not None:
+                told = each.message if each is not None else "no answer"
+                print(f"peer-{number} has not got it: {told}", file=sys.stderr, flush=True)
         ok = all(each is not None and each.code is None and sha256_of(Path(each.path)) == digest for each in finished)
         last = max(times)
         t_min = ideal_seconds(plan)
-        received = [sum(each.received[origin] for each in finished if each is not None) for origin in Origin]
+        whole = [each for each in finished if each is not None and each.code is None]
+        received = [sum(each.received[origin] for each in whole) for origin in Origin]
         result = SwarmResult(
             ok=ok,
             t_min=t_min,
