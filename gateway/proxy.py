@@ -19,7 +19,7 @@ from gateway.access import Access
 from gateway.client import Answer, ClientGone, ClientRequest
 from gateway.connect import Probe, Speaks
 from gateway.core import why
-from gateway.core.gate import Gate, Refusal
+from gateway.core.gate import Gate, NotServed, Refusal
 from gateway.core.headers import first, has_passed, to_upstream, via, without
 from gateway.core.mirror_target import HEADER as REGISTRY_HEADER
 from gateway.core.mirror_target import mirror_target
@@ -131,7 +131,9 @@ class Proxy:
             return
         seen = via(request.headers, request.version, self._about.pseudonym)
         if request.opened is None:
-            seen = with_registry_credentials(without(seen, REGISTRY_HEADER))
+            target = self._meant(request.target)
+            meant = mirror_target(target, request.headers) if target.startswith("/") else None
+            seen = with_registry_credentials(without(seen, REGISTRY_HEADER), meant.place if meant is not None else None)
         request = dataclasses.replace(request, headers=seen)
         verdict = decision.verdict if decision else Verdict.DIRECT
         if decision is not None:
@@ -152,12 +154,12 @@ class Proxy:
 
     def refusal(self, request: ClientRequest) -> Refusal | None:
         """Why a request, or a CONNECT, is not served. None: it is."""
-        target = request.target
-        if request.opened is None and (refused := self.gate.refuses_client(target, request.headers)):
+        target = self._meant(request.target)
+        if request.opened is None and (refused := self.gate.refuses_client(request.target, request.headers)):
             return refused
         if request.method == "CONNECT":
             upstream = parse_authority(target)
-        elif target.lower().startswith(("http://", "https://")):
+        elif _is_absolute(target):
             upstream = authority_of(target)
         elif request.opened is not None:
             upstream = parse_authority(first(request.headers, "Host") or str(request.opened), default_port=443)
@@ -168,21 +170,24 @@ class Proxy:
         # What is no address is refused where it is judged, and what is our own is no upstream.
         return self.gate.refuses_upstream(upstream) if upstream is not None and not self.is_own(upstream) else None
 
+    def _meant(self, target: str) -> str:
+        """A request's target, that of a client which asks its proxy for the proxy as a path: dockerd does so, for a mirror
+        that NO_PROXY does not name."""
+        authority = authority_of(target) if _is_absolute(target) else None
+        return _path_of(target) if authority is not None and self.is_own(authority) else target
+
     async def _judge(self, request: ClientRequest) -> Decision | None:
         """Where the request goes. None: it is the gateway's own to answer, if only with 400. Raises UpstreamFailed."""
-        target = request.target
-        if target.lower().startswith(("http://", "https://")):
-            authority = authority_of(target)
-            if authority is None:
-                return None
-            if not self.is_own(authority):
-                return self._forward(request.method, target)
-            # A client that asks its proxy for the proxy: dockerd does, for a mirror that NO_PROXY does not name.
-            target = _path_of(target)
+        target = self._meant(request.target)
+        if _is_absolute(target):
+            return self._forward(request.method, target) if authority_of(target) is not None else None
         if not target.startswith("/"):
             return None
         if request.opened is None:
             return None if target.partition("?")[0] in _OWN_PATHS else await self._mirrored(request, target)
+        if _is_absolute(request.target):
+            # This gateway itself, out of a tunnel to another host, whose Host field counts for nothing then.
+            return None
         host = first(request.headers, "Host") or str(request.opened)
         authority = parse_authority(host, default_port=443)
         if authority is None or self.is_own(authority):
@@ -227,7 +232,14 @@ class Proxy:
         return f"{scheme}://{place}{target}"
 
     async def resolve(self, place: str, target: str) -> Decision:
-        """How a registry (empty: the mirror's) is asked for a path, or anybody for a URL. Raises UpstreamFailed."""
+        """How a registry (empty: the mirror's) is asked for a path, or the server of its tokens for a URL.
+
+        What a client names is held to the white list, and so is what its registry names in turn: the client would have
+        asked for both by himself. Raises UpstreamFailed, and NotServed.
+        """
+        at = authority_of(target) if _is_absolute(target) else parse_authority(place, default_port=443)
+        if place and at is not None and not self.is_own(at) and (refused := self.gate.refuses_upstream(at)):
+            raise NotServed(refused)
         if target.startswith("/"):
             url = await self._url_at(place, "", target) if place else self.rules.mirror.remote + target
         else:
@@ -295,7 +307,7 @@ class Proxy:
     async def _own(self, request: ClientRequest, answer: Answer) -> None:
         """The gateway's own pages, and what is nobody's."""
         path = request.target.partition("?")[0]
-        if "://" in path:
+        if _is_absolute(path):
             path = _path_of(path)
         if request.opened is not None or path not in _OWN_PATHS:
             await answer.say(400, "Bad Request", "dfdaemon: the request names no upstream that can be asked\n")
@@ -328,6 +340,10 @@ async def _copy(chunks: AsyncGenerator[bytes, None], answer: Answer) -> None:
     async with aclosing(chunks):
         async for chunk in chunks:
             await answer.write(chunk)
+
+
+def _is_absolute(target: str) -> bool:
+    return target.lower().startswith(("http://", "https://"))
 
 
 def _path_of(url: str) -> str:

@@ -6,6 +6,7 @@ the environment. Bytes flow up from an async iterator and down through another; 
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,10 +14,12 @@ from typing import Final
 from urllib.parse import urljoin
 
 import aiohttp
+from aiohttp.abc import ResolveResult
 from multidict import CIMultiDict
 from yarl import URL
 
 from gateway.core.headers import Headers, first, impersonal, to_client, to_upstream
+from gateway.core.reach import Scope, scope_of, scopes_of
 from gateway.core.rules import Trust, authority_of
 from wire.ids import url_without_secrets
 
@@ -55,6 +58,30 @@ class _Request(aiohttp.ClientRequest):
             self.loop.call_later(_CONTINUE_S, lambda: None if waiting.done() else waiting.set_result(True))
 
 
+class _Inward(OSError):
+    """A server sends its clients on to an address that it does not have itself."""
+
+
+class _Outward(aiohttp.ThreadedResolver):
+    """The system's resolver, but for addresses that only a server of this very host or link could mean."""
+
+    def __init__(self, allowed: frozenset[Scope]) -> None:
+        super().__init__()
+        self._allowed = allowed
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        for each in found:
+            _check(each["host"], self._allowed)
+        return found
+
+
+def _check(address: str, allowed: frozenset[Scope]) -> None:
+    scope = scope_of(address)
+    if scope is not None and scope not in allowed:
+        raise _Inward(f"it was named by a server that is elsewhere, and is a {scope.value} address: nobody is led there")
+
+
 class Response:
     """An upstream's response: its head is here, its body comes."""
 
@@ -85,6 +112,8 @@ class Upstream:
         self._kept = self._session(aiohttp.TCPConnector(limit=0, keepalive_timeout=30, enable_cleanup_closed=False))
         # A request that may not be repeated must not meet a dead connection.
         self._fresh = self._session(aiohttp.TCPConnector(limit=0, force_close=True, enable_cleanup_closed=False))
+        #: For places that a server has named, by the scopes that it has itself.
+        self._led: dict[frozenset[Scope], aiohttp.ClientSession] = {}
 
     def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -113,12 +142,17 @@ class Upstream:
         *,
         body: AsyncIterator[bytes] | None = None,
         expects: bool = False,
+        led_by: str = "",
     ) -> AsyncIterator[Response]:
         """Send a request, its path and query byte for byte, and give the response. Leaving early drops the connection.
 
-        `expects`: the body is begun only when the upstream says that it wants it. Raises UpstreamFailed.
+        `expects`: the body is begun only when the upstream says that it wants it. `led_by`: the URL whose server, not the
+        client, has named this one. Raises UpstreamFailed.
         """
-        session = self._kept if body is None and method in _SAFE_TO_REPEAT else self._fresh
+        if led_by and authority_of(led_by) != authority_of(url):
+            session = await self._session_led(led_by, url)
+        else:
+            session = self._kept if body is None and method in _SAFE_TO_REPEAT else self._fresh
         context = await self._context(trust) if url.lower().startswith("https:") else False
         if body is None and first(headers, "Content-Length") is None and method in ("POST", "PUT", "PATCH"):
             body_or_nothing: AsyncIterator[bytes] | bytes | None = b""
@@ -150,8 +184,9 @@ class Upstream:
 
         To another origin go no credentials, and none come back from there (RFC 9110 §15.4). Raises UpstreamFailed.
         """
+        led_by = url
         for _ in range(_MAX_REDIRECTS + 1):
-            async with self.request(method, url, to_upstream(headers, host=host_of(url)), trust) as response:
+            async with self.request(method, url, to_upstream(headers, host=host_of(url)), trust, led_by=led_by) as response:
                 place = first(response.headers, "Location")
                 following = urljoin(url, place) if response.status in REDIRECTS and place else ""
                 if authority_of(following) is None or enough(following):
@@ -173,6 +208,25 @@ class Upstream:
         except (OSError, ValueError) as error:
             raise UpstreamFailed(_in_words(error, url)) from None
 
+    async def _session_led(self, led_by: str, url: str) -> aiohttp.ClientSession:
+        """Raises UpstreamFailed where a server leads to an address that is none of its own kind."""
+        leader, target = authority_of(led_by), authority_of(url)
+        assert leader is not None
+        assert target is not None
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(leader.host, leader.port, type=socket.SOCK_STREAM)
+            allowed = scopes_of(str(address[0]) for *_, address in found)
+            # An address is connected to without a resolver.
+            _check(target.host, allowed)
+        except OSError as error:
+            raise UpstreamFailed(_in_words(error, url)) from None
+        if allowed not in self._led:
+            connector = aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=30, enable_cleanup_closed=False, resolver=_Outward(allowed)
+            )
+            self._led[allowed] = self._session(connector)
+        return self._led[allowed]
+
     async def _context(self, trust: Trust) -> ssl.SSLContext:
         context = self._contexts.get(trust)
         if context is None:
@@ -187,6 +241,8 @@ class Upstream:
         """Drop every connection."""
         await self._kept.close()
         await self._fresh.close()
+        for session in self._led.values():
+            await session.close()
 
 
 def host_of(url: str) -> str:
@@ -228,7 +284,11 @@ def _in_words(error: Exception, url: str) -> str:
     match error:
         case aiohttp.ClientConnectorCertificateError():
             why = f"its certificate is not trusted ({error.certificate_error}); give its CA with certs, or set insecure"
-        case aiohttp.ClientConnectorDNSError():
+        case _Inward():
+            why = str(error)
+        case aiohttp.ClientConnectorError() if isinstance(error.os_error, _Inward):
+            why = str(error.os_error)
+        case aiohttp.ClientConnectorDNSError() | socket.gaierror():
             why = "its name cannot be resolved"
         case TimeoutError():
             why = f"it did not answer within {CONNECT_S:.0f} s"

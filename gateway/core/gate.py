@@ -41,6 +41,14 @@ class Refusal:
     headers: Headers = ()
 
 
+class NotServed(Exception):
+    """What a request leads to on its way is refused: its answer in the request's place."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """Empty: everybody may do everything."""

@@ -382,3 +382,17 @@ async def test_versions_of_one_url_are_contents_of_their_own(peer: MemoryPeer) -
             assert got.body == expected
     tasks = [request.task for request in peer.requests]
     assert tasks[0] == tasks[1] != tasks[2]
+
+
+async def test_no_question_goes_where_a_registry_that_is_elsewhere_leads(
+    peer: MemoryPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The address by which a cloud tells a machine its credentials: the client gets the redirect, and this host does not go."""
+    async with _world(peer) as world:
+        world.registry.instead = _plain("307 Temporary Redirect", "Location: http://169.254.169.254/latest")
+        async with asyncio.timeout(5):
+            got = await world.get(_BLOB, "Bearer alice")
+        assert (got.status, got.get("Location")) == (307, "http://169.254.169.254/latest")
+        # Not a refusal of the client: nothing was asked.
+        assert "is not given to this client" not in caplog.text
+        assert peer.requests == []
