@@ -35,6 +35,7 @@ from gateway.data_plane import DataPlaneCollector
 from gateway.dfget_flags import DfgetFlags, parse_flags
 from gateway.link_metrics import LinkCollector
 from gateway.metrics import Metrics
+from gateway.possession import Possession
 from gateway.proxy import About, Proxy
 from gateway.reload import Reloader
 from gateway.resume import Resume
@@ -234,6 +235,7 @@ async def run(
             clock,
             patience,
             access=access,
+            possession=Possession(supernodes, upstream, clock, background),
             health=SwarmHealth(supernodes, upstream, clock, background),
             resume=Resume(upstream),
             background=background,

@@ -24,6 +24,8 @@ class Fallback(Enum):
     """The peer said that it cannot be had."""
     NOT_PERMITTED = "not_permitted"
     """The upstream has not said that this client may have it: it answers for itself."""
+    NOT_SHOWN = "not_shown"
+    """The swarm has it from another registry, and the upstream has not shown that it has it too."""
     NO_SWARM = "no_swarm"
     """No supernode answers."""
     CHANGED = "changed"

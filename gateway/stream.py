@@ -27,6 +27,7 @@ from gateway.core.request_key import DownloadDefaults, download_request
 from gateway.core.rules import Decision
 from gateway.core.trace import Wait
 from gateway.metrics import Fallback, Metrics
+from gateway.possession import Possession
 from gateway.resume import Resume
 from gateway.swarm_health import LOCAL_S, NoSwarm, SwarmHealth
 from gateway.traces import Watch
@@ -60,6 +61,8 @@ class _Wish:
     wanted: DownloadRequest
     facts: Facts
     began_at: float
+    is_doubtful: bool
+    """The registry that permits it must show that it has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,7 @@ class BlobServer:
         patience: Patience | None = None,
         *,
         access: Access,
+        possession: Possession,
         health: SwarmHealth,
         resume: Resume,
         background: Background,
@@ -96,6 +100,7 @@ class BlobServer:
         self._clock = clock
         self._patience = patience or Patience()
         self._access = access
+        self._possession = possession
         self._health = health
         self._resume = resume
         self._background = background
@@ -111,29 +116,31 @@ class BlobServer:
         began_at = self._clock.now()
         wanted = download_request(decision, request.headers, self._defaults)
         waits = Waits()
+        with answer.watch.on(Wait.ACCESS):
+            is_doubtful = await self._possession.is_doubtful(decision, wanted)
         try:
             opened = await self._permitted(request, decision, wanted, answer.watch, waits)
             if isinstance(opened, Fallback):
                 return opened
-            return await self._opened(request, decision, answer, began_at, *opened)
+            content, facts, wanted = opened
+            wish = _Wish(
+                request=request, decision=decision, wanted=wanted, facts=facts, began_at=began_at, is_doubtful=is_doubtful
+            )
+            return await self._opened(wish, content, answer)
         finally:
             # Whatever the peer still does for it, this request waits for other things now.
             waits.on_turn = None
 
-    async def _opened(
-        self,
-        request: ClientRequest,
-        decision: Decision,
-        answer: Answer,
-        began_at: float,
-        content: Content,
-        facts: Facts,
-        wanted: DownloadRequest,
-    ) -> Fallback | None:
-        wish = _Wish(request=request, decision=decision, wanted=wanted, facts=facts, began_at=began_at)
+    async def _opened(self, wish: _Wish, content: Content, answer: Answer) -> Fallback | None:
+        facts, wanted = wish.facts, wish.wanted
         try:
             if facts.length not in (None, content.length):
                 return self._refused(wanted, Fallback.CHANGED, f"the upstream has {facts.length} bytes, not {content.length}")
+            if wish.is_doubtful and wanted.wanted_digest is not None:
+                with answer.watch.on(Wait.ACCESS):
+                    is_shown = await self._possession.is_shown(wish.decision, wish.request.headers, content, wanted.wanted_digest)
+                if not is_shown:
+                    return self._refused(wanted, Fallback.NOT_SHOWN, "the upstream has not shown that it has the content")
             return await self._answer(wish, content, answer)
         finally:
             self._metrics.read(content)

@@ -36,6 +36,7 @@ _DOING: Final[Mapping[Wait, str]] = {
 _FALLBACKS: Final[Mapping[str, str]] = {
     "refused": "the swarm could not have it",
     "not_permitted": "the registry answers this client itself",
+    "not_shown": "the swarm has it from another registry, and this one has not shown that it has it too",
     "no_swarm": "no supernode answered",
     "changed": "the registry has another content by now",
     "slow_open": "the swarm did not know its length in time",
