@@ -18,7 +18,16 @@ from urllib.parse import urljoin, urlsplit
 
 from gateway.core.headers import Headers, first, is_shareable, representation, to_source
 from gateway.core.manifest_request import is_by_digest
-from gateway.core.permits import Claim, Facts, Permits, WhenDown, claim_of, is_registry_api, signature_ends_at
+from gateway.core.permits import (
+    Claim,
+    Facts,
+    Permits,
+    WhenDown,
+    claim_of,
+    is_registry_api,
+    names_another_target,
+    signature_ends_at,
+)
 from gateway.core.rules import Decision, authority_of
 from gateway.upstream import REDIRECTS, Response, Upstream, UpstreamFailed
 from wire.ids import digest_in_url, url_without_secrets
@@ -74,6 +83,8 @@ class Access:
 
     def standing(self, decision: Decision, headers: Headers) -> tuple[Standing, Facts]:
         """What is known now. Facts are those of a permit."""
+        if names_another_target(headers):
+            return Standing.UNKNOWN, Facts()
         claim = claim_of(decision.url, headers, self._hash)
         now = self._clock.now()
         if digest_in_url(decision.url) is not None and (facts := self._permits.permitted(claim, now)) is not None:
@@ -82,6 +93,8 @@ class Access:
 
     async def ask(self, decision: Decision, headers: Headers) -> Facts | None:
         """The facts by which this client may have the content out of the cache, or None: the upstream itself must answer."""
+        if names_another_target(headers):
+            return None
         claim = claim_of(decision.url, headers, self._hash)
         origin = str(authority_of(decision.url))
         if self._when_down is WhenDown.ALLOW and self._down_until.get(origin, 0.0) > self._clock.now():
@@ -105,7 +118,7 @@ class Access:
 
         `told`: its answer's header; that of a manifest by digest says all that a question about the manifest would.
         """
-        if not is_registry_api(url):
+        if not is_registry_api(url) or names_another_target(headers):
             return
         claim = claim_of(url, headers, self._hash)
         if status in (200, 206):
@@ -166,6 +179,9 @@ def _judged(response: Response, digest: str | None) -> _Said:
     if status >= 500 and status != 501:
         return _Said(facts=None, status=status, is_down=True)
     length = _length_of(response)
+    if digest is not None and (told := first(response.headers, "Docker-Content-Digest")) is not None and told != digest:
+        # Whatever it was that it took the question for.
+        return _Said(facts=None, status=status)
     if status not in (200, 206) and not (status == 416 and length == 0):
         return _Said(facts=None, status=status)
     if digest is None and (length is None or not is_shareable(response.headers)):

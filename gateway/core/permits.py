@@ -24,8 +24,22 @@ _OTHERWISE_READ: Final = re.compile(r"%(?!3[Aa])|[\\;]|/(?:\.{0,2})(?:/|\Z)")
 _SAYS_NOTHING: Final = frozenset(
     {
         "accept", "accept-encoding", "accept-language", "cache-control", "content-length", "content-type", "date", "expect",
-        "forwarded", "host", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "pragma",
+        "host", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "pragma",
         "range", "referer", "traceparent", "tracestate", "user-agent", "via", "x-request-id",
+    }
+)  # fmt: skip
+#: Fields that say who asks, and nothing of what. Any other field may be what a server goes by to find the content (a tenant,
+#: a host that a proxy before it has seen): a repository as it is with that field is a realm of its own.
+_SAYS_WHO: Final = frozenset(
+    {"authorization", "cookie", "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto", "x-forwarded-server", "x-real-ip"}
+)
+#: Fields by which some servers and reverse proxies take another path or method than the request's own: what they say then
+#: is about something else.
+_OTHER_TARGET: Final = frozenset(
+    {
+        "x-envoy-original-path", "x-forwarded-method", "x-forwarded-path", "x-forwarded-prefix", "x-forwarded-uri",
+        "x-forwarded-url", "x-http-method", "x-http-method-override", "x-method-override", "x-original-method",
+        "x-original-uri", "x-original-url", "x-override-url", "x-rewrite-uri", "x-rewrite-url",
     }
 )  # fmt: skip
 #: Query keys that name no credential: containerd tells a mirror which registry it stands for.
@@ -47,7 +61,8 @@ class Claim:
     """One client's wish for one content."""
 
     realm: str
-    """A repository of a registry (and the registry that a mirror is asked for with `ns`), or a URL without its query."""
+    """A repository of a registry (and the registry that a mirror is asked for with `ns`), or a URL without its query; with
+    a keyed hash of the fields by which the upstream may take it for another one."""
     content: str
     """The content within it; nothing where the realm is one URL."""
     credential: bytes
@@ -79,10 +94,20 @@ def claim_of(url: str, headers: Headers, keyed_hash: Callable[[bytes], bytes]) -
     realm += "".join(f"?{part}" for part in query.split("&") if part.partition("=")[0] in _PLAIN_QUERY)
     secret_query = "&".join(part for part in query.split("&") if part.partition("=")[0] not in _PLAIN_QUERY)
     said = sorted((name.lower(), value) for name, value in end_to_end(headers) if name.lower() not in _SAYS_NOTHING)
-    parts = [user, secret_query, *(f"{name}:{value}" for name, value in said)]
-    # Length-prefixed, so that no two lists read the same.
-    sealed = "".join(f"{len(part)}:{part}," for part in parts).encode("utf-8", "surrogateescape")
-    return Claim(realm, content, keyed_hash(sealed), bool(secret_query))
+    if besides := [f"{name}:{value}" for name, value in said if name not in _SAYS_WHO]:
+        realm += f"#{keyed_hash(_sealed(besides)).hex()}"
+    credential = keyed_hash(_sealed([user, secret_query, *(f"{name}:{value}" for name, value in said)]))
+    return Claim(realm, content, credential, bool(secret_query))
+
+
+def _sealed(parts: list[str]) -> bytes:
+    """Length-prefixed, so that no two lists read the same."""
+    return "".join(f"{len(part)}:{part}," for part in parts).encode("utf-8", "surrogateescape")
+
+
+def names_another_target(headers: Headers) -> bool:
+    """Whether a request has a field by which its upstream may read another path or method than it says."""
+    return any(name.lower().replace("_", "-") in _OTHER_TARGET for name, _ in headers)
 
 
 def is_registry_api(url: str) -> bool:

@@ -396,3 +396,37 @@ async def test_no_question_goes_where_a_registry_that_is_elsewhere_leads(
         # Not a refusal of the client: nothing was asked.
         assert "is not given to this client" not in caplog.text
         assert peer.requests == []
+
+
+@pytest.mark.parametrize("name", ["X-Original-URL", "X-Rewrite-Url", "X-Forwarded-Host", "X-Tenant"])
+async def test_a_field_by_which_the_registry_serves_another_path_opens_nothing(peer: MemoryPeer, name: str) -> None:
+    """Bob may read another repository, and has the registry answer for that one in the place of this one."""
+    async with _world(peer) as world:
+        answer = world.registry.answer
+
+        async def sends_elsewhere(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if seen.get(name):
+                method, target, version = seen.line.split(" ")
+                head = f"{method} {target.replace('team/app', 'team/other')} {version}"
+                rest = seen.head.split(b"\r\n", 1)[1]
+                seen = Seen(head=head.encode() + b"\r\n" + rest)
+            await answer(seen, reader, writer)
+
+        world.registry.origin.script = sends_elsewhere
+        assert (await world.get(_BLOB, "Bearer alice")).body == _DATA
+        given = len(peer.requests)
+        field = f"{name}: /v2/team/other/manifests/1"
+        assert (await world.get("/v2/team/app/manifests/1", "Bearer bob", field)).status == 200
+        assert (await world.get(_BLOB, "Bearer bob", field)).status == 404
+        # Not even where the registry says 200 to it: it is about another content.
+        if name.startswith("X-O") or name.startswith("X-R"):
+            world.registry.blobs["team/other"] = {_DIGEST}
+            assert (await world.get(_BLOB, "Bearer bob", field)).body == _DATA
+            assert len(peer.requests) == given
+
+
+async def test_an_answer_that_names_another_digest_is_no_permit(peer: MemoryPeer) -> None:
+    async with _world(peer) as world:
+        world.registry.instead = _plain("200 OK", f"Docker-Content-Digest: {_OTHER}")
+        assert (await world.get(_BLOB, "Bearer alice")).status == 200
+        assert peer.requests == []

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import permits
-from gateway.core.permits import Claim, Facts, Permits, claim_of, is_registry_api, signature_ends_at
+from gateway.core.permits import Claim, Facts, Permits, claim_of, is_registry_api, names_another_target, signature_ends_at
 
 _BLOB = "https://Registry.test:5000/v2/team/app/blobs/sha256:aa"
 
@@ -83,7 +83,21 @@ def test_a_mirrors_repositories_are_those_of_the_registry_that_it_stands_for() -
 def test_who_asks_is_everything_that_may_say_so(url: str, headers: list[tuple[str, str]]) -> None:
     mine = _claim(_BLOB, ("Authorization", "Bearer a"))
     assert _claim(url, *headers).credential != mine.credential
-    assert _claim(url, *headers).realm == mine.realm
+    # A field that is not known to say who asks may say what of.
+    assert (_claim(url, *headers).realm == mine.realm) is ("X-Auth-Token" not in dict(headers))
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Forwarded-Host", "X-Tenant"])
+def test_fields_of_a_proxy_before_this_one_are_part_of_what_is_asked(name: str) -> None:
+    assert _claim(_BLOB, (name, "a")).credential != _claim(_BLOB).credential
+    assert (_claim(_BLOB, (name, "a")).realm == _claim(_BLOB).realm) is (name in ("X-Forwarded-For", "X-Real-IP"))
+    assert _claim(_BLOB, (name, "a")).realm == _claim(_BLOB, (name.lower(), "a")).realm
+
+
+def test_fields_by_which_another_path_is_served_are_known_however_they_are_written() -> None:
+    for name in ("X-Original-URL", "x-rewrite-url", "X_Original_URL", "X-HTTP-Method-Override", "X-Forwarded-Uri"):
+        assert names_another_target(((name, "/"),))
+    assert not names_another_target((("X-Forwarded-For", "1"), ("Authorization", "a"), ("Referer", "/")))
 
 
 def test_who_asks_is_nothing_that_changes_from_request_to_request() -> None:
