@@ -49,7 +49,9 @@ class Supernode:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.setsockopt(zmq.MAX_SOCKETS, 65_536)
         run_id = f"{self.ip}-{secrets.token_hex(8)}"
-        settings = SchedulerSettings(task_expire_s=config.task_expire_s, zone_rate=float(config.zone_rate))
+        settings = SchedulerSettings(
+            task_expire_s=config.task_expire_s, zone_rate=float(config.zone_rate), source_allow=config.source_allow
+        )
         scheduler = Scheduler(rng=random.Random(), settings=settings)
         try:
             self.router = Router(

@@ -71,6 +71,9 @@ class SupernodeConfig:
     upload_rate: int = 0
     """Bytes per second that the seed may send to peers; 0: not limited."""
 
+    source_allow: tuple[str, ...] = ()
+    """Hosts that the seed may ask for what hosts pull; none: all but link-local and the like."""
+
     zone_rate: int = 0
     """Bytes per second that may enter each zone (peers' `--location`); 0: not limited."""
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from broker.config import CacheConfig, SupernodeConfig
 from broker.preheat.config import PreheatSection, checked
 from worker_peer.host import schema
+from worker_peer.host.allowed_hosts import parse_allowed
 from worker_peer.host.command_line import software_version
 from worker_peer.host.schema import SettingsError, setting
 from worker_peer.host.values import parse_duration, parse_link_rate, parse_rate, parse_size
@@ -121,6 +122,11 @@ class BaseConfig:
         syntax=parse_rate,
     )
     json_log: bool = setting(False, "log in JSON lines", key="jsonLog")
+    source_allow: tuple[str, ...] = setting(
+        (),
+        "hosts that the seed may ask for what hosts pull, as in preheat.allow; empty: any but link-local ones",
+        key="sourceAllow",
+    )
     cache_quota: str = setting(
         "0B", "bytes on disk that the seed's contents may take; 0: not limited", key="cacheQuota", syntax=parse_size
     )
@@ -236,6 +242,7 @@ def _config(base: BaseConfig, preheat: PreheatSection) -> SupernodeConfig:
         upload_rate=parse_rate(base.seed_bandwidth),
         link_rate=base.link_rate,
         zone_rate=parse_rate(base.zone_rate),
+        source_allow=_source_allow(base),
         task_expire_s=parse_duration(base.task_expire_time),
         cache=CacheConfig(
             quota=parse_size(base.cache_quota),
@@ -252,8 +259,15 @@ def _config(base: BaseConfig, preheat: PreheatSection) -> SupernodeConfig:
         log_rotate_bytes=base.log_config.max_size << 20,
         log_rotated_files=max(1, base.log_config.max_backups),
         version=software_version(),
-        preheat=checked(preheat),
+        preheat=checked(preheat, base.source_allow),
     )
+
+
+def _source_allow(base: BaseConfig) -> tuple[str, ...]:
+    try:
+        return parse_allowed(base.source_allow).entries
+    except ValueError as error:
+        raise SettingsError(f"sourceAllow: {error}") from None
 
 
 def _source_rate(base: BaseConfig) -> int:

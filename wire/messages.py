@@ -14,6 +14,7 @@ from wire.fields import Flag, Many, Maybe, OneOf, Real, Row, Text, Whole, wired
 from wire.pieces import MAX_PIECE_BYTES
 from wire.preheat_messages import Warm, Warmed
 from wire.vocabulary import (
+    ALLOWED_HOSTS,
     BITMAP,
     BLOCK,
     CERTIFICATES,
@@ -242,6 +243,9 @@ class Fetch(Message):
     byte_range: tuple[int, int | None] | None = wired(RANGE, "first and last byte of the source", None)
     insecure: bool = wired(Flag(), "do not verify the source's certificate", False)
     certificates: tuple[bytes, ...] = wired(CERTIFICATES, "PEM: the only roots to verify the source by", ())
+    allow: tuple[str, ...] = wired(
+        ALLOWED_HOSTS, "hosts that may be asked, redirects included; none: all but link-local and the like", ()
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

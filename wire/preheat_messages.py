@@ -5,7 +5,20 @@ from typing import ClassVar
 
 from wire.errors import ErrorCode
 from wire.fields import Flag, Many, Maybe, OneOf, Text, Whole, wired
-from wire.vocabulary import CERTIFICATES, DIGEST, HEADERS, LENGTH, NUMBER, RANGE, SECONDS, TASK_ID, URL, Kind, Message
+from wire.vocabulary import (
+    ALLOWED_HOSTS,
+    CERTIFICATES,
+    DIGEST,
+    HEADERS,
+    LENGTH,
+    NUMBER,
+    RANGE,
+    SECONDS,
+    TASK_ID,
+    URL,
+    Kind,
+    Message,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +44,9 @@ class Warm(Message):
     keep_s: float = wired(SECONDS, "keep the content for at least so long once it is here; 0: as any other", 0.0)
     rate: int = wired(NUMBER, "bytes per second of all the host's warming together, 0: not limited", 0)
     cancel: bool = wired(Flag(), "stop warming the task: the job was stopped. What came is kept as any other content", False)
+    allow: tuple[str, ...] = wired(
+        ALLOWED_HOSTS, "for a seed: hosts that may be asked, redirects included; none: all but link-local and the like", ()
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,8 @@ SMALL_CONTENT = Raw(MAX_SMALL_CONTENT_BYTES)
 DIGESTS = Raw(DIGEST_BYTES * 65536, DIGEST_BYTES)
 RANGE = Maybe(Row((NUMBER, Maybe(NUMBER))))
 CERTIFICATES = Many(Raw(1 << 16), 32)
+#: Hosts that may be asked, as the operator writes them: `registry.example`, `*.example:5000`, `10.0.0.0/8`.
+ALLOWED_HOSTS = Many(Text(256), 64)
 
 
 class Kind(IntEnum):

@@ -75,4 +75,5 @@ def fetch_for(warm: Warm) -> Fetch:
         byte_range=warm.byte_range,
         insecure=warm.insecure,
         certificates=warm.certificates,
+        allow=warm.allow,
     )

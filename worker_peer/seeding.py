@@ -32,6 +32,7 @@ from worker_peer.api import DownloadFailed
 from worker_peer.broker_link import BrokerLink
 from worker_peer.cache_keeper import CacheKeeper
 from worker_peer.exchange import Exchange
+from worker_peer.host.allowed_hosts import allowed_as_told
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
 from worker_peer.host.digests import ContentDigest
@@ -273,6 +274,7 @@ class _Reading:
             insecure=fetch.insecure,
             certificates=fetch.certificates,
             byte_range=ByteRange(*fetch.byte_range) if fetch.byte_range is not None else None,
+            allowed=allowed_as_told(fetch.allow),
         )
 
     def tell_again(self, link: BrokerLink) -> None:

@@ -42,6 +42,8 @@ class TaskWanted:
     """
 
     spec: Register
+    #: Hosts that may be asked for it, as in FETCH; None: the same as for what peers want.
+    allow: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

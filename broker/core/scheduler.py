@@ -87,7 +87,7 @@ class Scheduler:
             case TaskDropped():
                 self._drop_task(event.task, now)
             case TaskWanted():
-                self._on_wanted(event.spec, now)
+                self._on_wanted(event.spec, event.allow, now)
             case TaskReleased():
                 self._on_released(event.task, now)
             case WarmWanted():
@@ -216,8 +216,8 @@ class Scheduler:
         if task is None:
             self._tell(record.peer, Task(task=message.task, state=TaskState.DEAD, code=ErrorCode.INTERNAL, message=_TOO_MANY))
             return
-        if task.state is TaskState.DEAD and now - task.died_at >= self.settings.retry_s:
-            task.revive(message)
+        if task.state is TaskState.DEAD and (task.allow is not None or now - task.died_at >= self.settings.retry_s):
+            task.revive(message)  # at once where a job's list was in force
         if task.state is TaskState.DEAD:
             self._tell(record.peer, task_told(task))
             return
@@ -243,14 +243,14 @@ class Scheduler:
         task.used_at = now
         return task
 
-    def _on_wanted(self, spec: Register, now: float) -> None:
+    def _on_wanted(self, spec: Register, allow: tuple[str, ...] | None, now: float) -> None:
         task = self._known_or_new(spec, "", now)
         if task is None:
             self._effects.append(task_gone(spec.task, ErrorCode.INTERNAL, _TOO_MANY))
             return
-        task.is_wanted, task.spec = True, spec if task.seed is None else task.spec
+        task.is_wanted, (task.spec, task.allow) = True, (spec, allow) if task.seed is None else (task.spec, task.allow)
         if task.state is TaskState.DEAD:
-            task.revive(spec)  # at once: whoever died of it before may have had other credentials
+            task.revive(spec, allow)  # at once: whoever died of it before may have had other credentials
         if task.seed is None:
             self._ask_seed(task, now)
         self._moved(task, now)
@@ -321,7 +321,7 @@ class Scheduler:
         if task.matcher is not None:
             task.matcher.seed_joined(now, upload_rate=float(seed.upload_rate) if seed.upload_rate else None)
             self._due.note(task)
-        self._tell(seed.peer, fetch_asked(task))
+        self._tell(seed.peer, fetch_asked(task, self.settings.source_allow))
 
     def _on_seeded(self, record: PeerRecord, message: Seeded, now: float) -> None:
         task = self.state.tasks.get(message.task)

@@ -37,6 +37,9 @@ class SchedulerSettings:
     fresh_s: float = 2.0
     """What was read from a URL that names no digest is given without asking the source for so long."""
 
+    source_allow: tuple[str, ...] = ()
+    """Hosts that the seed may ask for what peers want, as in FETCH; none: all but link-local and the like."""
+
     retry_s: float = 1.0
     """A dead task is tried again for the first who asks after so long."""
 

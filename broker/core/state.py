@@ -78,6 +78,8 @@ class TaskRecord:
     spec: Register
     born_at: float
     used_at: float
+    #: Whom the seed may ask by `spec`, where that is a preheat's; None: it is a peer's.
+    allow: tuple[str, ...] | None = None
     state: TaskState = TaskState.PROBING
     layout: PieceLayout | None = None
     content_type: str = ""
@@ -129,7 +131,7 @@ class TaskRecord:
         if message.serves_only:
             self.evicted = self.evicted or (self.seed is None and not self.is_asked_for)
         elif self.evicted:
-            self.spec = message
+            self.spec, self.allow = message, None
 
     def dismiss(self, peer: str) -> None:
         """A member is none any more."""
@@ -152,9 +154,9 @@ class TaskRecord:
         self.former.clear()
         self.former_holders.clear()
 
-    def revive(self, spec: Register) -> None:
+    def revive(self, spec: Register, allow: tuple[str, ...] | None = None) -> None:
         """A dead task is asked for again: the seed tries again, with what the new asker may send to the source."""
-        self.spec, self.state = spec, TaskState.PROBING
+        self.spec, self.allow, self.state = spec, allow, TaskState.PROBING
         self.code, self.status, self.message, self.seed, self.asked_at, self.evicted = None, 0, "", None, None, False
         self.layout, self.matcher, self.digest = None, None, None
         self.digests.clear()

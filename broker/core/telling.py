@@ -24,8 +24,8 @@ def task_told(task: TaskRecord, content: bytes = b"") -> Task:
     )
 
 
-def fetch_asked(task: TaskRecord) -> Fetch:
-    """FETCH: what the seed is asked to read."""
+def fetch_asked(task: TaskRecord, allow: tuple[str, ...] = ()) -> Fetch:
+    """FETCH: what the seed is asked to read. `allow`: whom it may ask for a peer's request."""
     spec = task.spec
     return Fetch(
         task=task.task,
@@ -37,6 +37,7 @@ def fetch_asked(task: TaskRecord) -> Fetch:
         byte_range=spec.byte_range,
         insecure=spec.insecure,
         certificates=spec.certificates,
+        allow=allow if task.allow is None else task.allow,
     )
 
 

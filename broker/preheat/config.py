@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from broker.core.allowed_hosts import AllowedHosts, parse_allowed
 from broker.core.manifests import Platform, parse_platform
 from wire.vocabulary import LONGEST_S
+from worker_peer.host.allowed_hosts import AllowedHosts, parse_allowed
 from worker_peer.host.schema import SettingsError, setting
 from worker_peer.host.values import parse_duration, parse_rate
 
@@ -26,7 +26,7 @@ class PreheatSection:
     bearer: str = setting("", "token that the API of jobs wants as Authorization: Bearer; empty: not this way", secret=True)
     header: str = setting("", "field that the API of jobs wants, as `X-Key: value`; empty: not this way", secret=True)
     allow: tuple[str, ...] = setting(
-        (), "hosts that a job may name: registry.example, *.example:5000, 10.0.0.0/8; empty: any but link-local ones"
+        (), "hosts that a job may have asked: registry.example, *.example:5000, 10.0.0.0/8; empty: as base.sourceAllow"
     )
     credentials: tuple[str, ...] = setting(
         (), "host=user:password for registries, where a job brings none", key="credentials", secret=True
@@ -79,8 +79,11 @@ class PreheatConfig:
         return not (self.basic or self.bearer or self.header)
 
 
-def checked(section: PreheatSection) -> PreheatConfig:
-    """The section's values. Reads the certificates. Raises SettingsError naming the key."""
+def checked(section: PreheatSection, source_allow: tuple[str, ...] = ()) -> PreheatConfig:
+    """The section's values; what it allows is `source_allow` where it does not say. Reads the certificates.
+
+    Raises SettingsError naming the key.
+    """
     if section.basic and ":" not in section.basic:
         raise SettingsError("preheat.basic must be user:password")
     if section.header and not _FIELD.fullmatch(section.header):
@@ -96,7 +99,7 @@ def checked(section: PreheatSection) -> PreheatConfig:
     if kept_s < _LEAST_KEPT_S:
         raise SettingsError(f"preheat.keptTime must be {_LEAST_KEPT_S:g}s or more: whoever waits for a job asks for its end")
     try:
-        allowed = parse_allowed(section.allow)
+        allowed = parse_allowed(section.allow or source_allow)
         platforms = tuple(parse_platform(each) for each in section.platforms)
     except ValueError as error:
         raise SettingsError(f"preheat: {error}") from None

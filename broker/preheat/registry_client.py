@@ -2,26 +2,25 @@
 
 Credentials go to the registry that they were given for, and to the token server that this registry names; to no other
 origin, not over plain http where the registry speaks https, and never into a text. Every host is looked at before it is
-asked, redirects included (broker/core/allowed_hosts.py). Everything is bounded: bytes, redirects, time.
+asked, redirects included (worker_peer/host/allowed_hosts.py). Everything is bounded: bytes, redirects, time.
 """
 
 import asyncio
 import ssl
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urljoin
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from broker.core.allowed_hosts import AllowedHosts
 from broker.core.challenges import MARGIN_S, Challenge, parse_challenges, parse_token
 from broker.core.manifests import ACCEPT, MAX_MANIFEST_BYTES
 from wire.errors import ErrorCode
+from worker_peer.host.allowed_hosts import AllowedHosts, NotAllowed, refusal_in
 from worker_peer.host.clock import Clock
+from worker_peer.host.guarded_resolver import GuardedResolver
 from worker_peer.host.source import new_tls_context
 from worker_peer.host.source_rules import (
     HeaderPairs,
@@ -89,30 +88,6 @@ class Answer:
     digest: str
 
 
-class _GuardedResolver(AbstractResolver):
-    """Names are resolved once, looked at, and connected to: a second look-up could say something else."""
-
-    def __init__(self, allowed: AllowedHosts) -> None:
-        self._inner = aiohttp.ThreadedResolver()
-        self._allowed = allowed
-
-    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
-        """Raises OSError in words for a host that may not be asked."""
-        found = await self._inner.resolve(host, port, family)
-        refusal = self._allowed.refusal(host, port, [each["host"] for each in found])
-        if refusal:
-            raise _NotAllowed(refusal)
-        return found
-
-    async def close(self) -> None:
-        """Nothing is open."""
-        await self._inner.close()
-
-
-class _NotAllowed(OSError):
-    """The guard's verdict, on its way through aiohttp."""
-
-
 class RegistryClient:
     """One pool of connections to registries and token servers."""
 
@@ -125,12 +100,11 @@ class RegistryClient:
 
     async def check(self, url: str) -> None:
         """Raises SourceError (SOURCE_FORBIDDEN) when this URL's host may not be asked."""
-        target = target_of(url)
-        self._check_literal(target)
-        _, host, port = target.origin
+        _, host, port = target_of(url).origin
         try:
-            await _GuardedResolver(self._allowed).resolve(host, port)
-        except _NotAllowed as error:
+            self._allowed.check_literal(host, port)
+            await GuardedResolver(self._allowed).resolve(host, port)
+        except NotAllowed as error:
             raise SourceError(ErrorCode.SOURCE_FORBIDDEN, str(error)) from None
         except OSError:
             return  # whoever asks it will say so
@@ -211,9 +185,9 @@ class RegistryClient:
         raise SourceError(ErrorCode.SOURCE_ERROR, f"{target.name} is redirected more than {_MAX_REDIRECTS} times; check the URL")
 
     async def _once(self, target: Target, headers: HeaderPairs, access: Access, most: int) -> "_Response":
-        self._check_literal(target)
         tls = await self._tls_context(access) if target.origin[0] == "https" else True
         try:
+            self._allowed.check_literal(target.origin[1], target.origin[2])
             async with self._opened().request(
                 "GET", URL(target.url, encoded=True), headers=headers, allow_redirects=False, ssl=tls
             ) as response:
@@ -227,14 +201,14 @@ class RegistryClient:
                     told = f"{target.name} gives more than {most >> 20} MiB, which no manifest has; check the URL"
                     raise SourceError(ErrorCode.TOO_LARGE, told, status=response.status)
                 return _Response(status=response.status, headers=response.headers, body=body)
-        except _NotAllowed as error:
+        except NotAllowed as error:
             raise SourceError(ErrorCode.SOURCE_FORBIDDEN, str(error)) from None
         except aiohttp.ClientSSLError as error:
             reason = getattr(getattr(error, "certificate_error", None), "verify_message", "") or "the TLS handshake failed"
             told = f"{target.name} is not trusted: {reason}; {_TLS_HINT}"
             raise SourceError(ErrorCode.SOURCE_UNREACHABLE, told) from None
         except (aiohttp.ClientError, OSError) as error:
-            refused = _refusal_in(error)
+            refused = refusal_in(error)
             if refused:
                 raise SourceError(ErrorCode.SOURCE_FORBIDDEN, refused) from None
             # Only what the system says: the library's texts may hold the URL with its query.
@@ -242,21 +216,10 @@ class RegistryClient:
             told = f"{target.name} cannot be reached: {reason}; check the host, its port and the network"
             raise SourceError(ErrorCode.SOURCE_UNREACHABLE, told, retryable=True) from None
 
-    def _check_literal(self, target: Target) -> None:
-        """aiohttp resolves no address that is one already."""
-        _, host, port = target.origin
-        try:
-            ip_address(host.partition("%")[0])
-        except ValueError:
-            return
-        refusal = self._allowed.refusal(host, port, [host])
-        if refusal:
-            raise SourceError(ErrorCode.SOURCE_FORBIDDEN, refusal)
-
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=64, resolver=_GuardedResolver(self._allowed), use_dns_cache=False),
+                connector=aiohttp.TCPConnector(limit=64, resolver=GuardedResolver(self._allowed), use_dns_cache=False),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 max_line_size=_MAX_FIELD_BYTES,
@@ -287,13 +250,3 @@ class _Response:
     status: int
     headers: Any
     body: bytes
-
-
-def _refusal_in(error: BaseException) -> str:
-    """The guard's words, where aiohttp has wrapped them."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, _NotAllowed):
-            return str(seen)
-        seen = getattr(seen, "os_error", None) or seen.__cause__
-    return ""

@@ -43,7 +43,7 @@ from broker.preheat.registry_client import Access, RegistryClient
 from broker.preheat.resolver import Found, find_file, find_image
 from broker.router import Router
 from wire.errors import ErrorCode
-from wire.ids import url_without_secrets
+from wire.ids import is_seed_id, url_without_secrets
 from wire.messages import Register, TaskState, Warm
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
@@ -365,7 +365,8 @@ class Preheat:
                     insecure=access.insecure,
                     certificates=access.certificates,
                     caller="preheat",
-                )
+                ),
+                allow=self.config.allowed.entries,
             )
         )
 
@@ -393,6 +394,7 @@ class Preheat:
             keep_s=effect.keep_s,
             rate=self.config.rate,
             cancel=effect.cancel,
+            allow=self.config.allowed.entries if is_seed_id(effect.peer) else (),
         )
         self._router.handle(WarmWanted(peer=effect.peer, message=message))
 

@@ -163,6 +163,7 @@ GOLDEN: dict[str, tuple[Message, bytes | None]] = {
         ),
         None,
     ),
+    "fetch-allow": (Fetch(task=_TASK, url=_URL, allow=("registry.example", "*.example:5000", "10.0.0.0/8")), None),
     "seeded": (Seeded(task=_TASK, length=0, piece_length=262_144, block_length=262_144), None),
     "seeded-full": (
         Seeded(
@@ -229,6 +230,7 @@ GOLDEN: dict[str, tuple[Message, bytes | None]] = {
         ),
         None,
     ),
+    "warm-allow": (Warm(task=_TASK, url=_URL, allow=("registry.example",)), None),
     "warmed": (Warmed(task=_TASK), None),
     "warmed-done": (
         Warmed(task=_TASK, done=True, verified=10, length=10, digest=_DIGEST, received=(0, 4, 5, 1)),

@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 
 from wire.errors import ErrorCode
 from wire.ids import ByteRange
+from worker_peer.host.allowed_hosts import AllowedHosts, NotAllowed, refusal_in
 from worker_peer.host.clock import Clock
 from worker_peer.host.limits import Limit, lowest
 from worker_peer.host.source_rules import (
@@ -44,6 +45,8 @@ _MAX_REDIRECTS: Final = 10
 _MAX_HEADER_BYTES: Final = 64 << 10
 _MAX_CONNECTIONS: Final = 256
 _MAX_TLS_CONTEXTS: Final = 32
+#: A seed has two lists: its supernode's for jobs, and the one for what hosts pull.
+_MAX_SESSIONS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,8 @@ class SourceRequest:
     certificates: tuple[bytes, ...] = ()
     #: The part that is the content; None: all of it.
     byte_range: ByteRange | None = None
+    #: Who may be asked for it, redirects included, by which names and addresses; None: anybody.
+    allowed: AllowedHosts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +179,8 @@ class SourceReader:
         self._user_agent = user_agent
         self._trust_env = trust_env
         self._timeouts = timeouts or SourceTimeouts()
-        self._session: aiohttp.ClientSession | None = None
+        #: By who may be asked: a connection that was made under one list is not used under another.
+        self._sessions: OrderedDict[AllowedHosts | None, aiohttp.ClientSession] = OrderedDict()
         self._tls: OrderedDict[tuple[bool, tuple[bytes, ...]], ssl.SSLContext] = OrderedDict()
 
     async def open(
@@ -231,9 +237,8 @@ class SourceReader:
 
     async def close(self) -> None:
         """Close all connections; bodies that are still open end with them. May be called again."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        while self._sessions:
+            await self._sessions.popitem()[1].close()
 
     async def _follow(
         self, request: SourceRequest, range_headers: HeaderPairs, *, read_ahead: int = _CHUNK_BYTES
@@ -271,7 +276,9 @@ class SourceReader:
             headers = (*headers, *proxy_headers.items())
         tls = await self._tls_context(request) if target.origin[0] == "https" else True
         try:
-            return await self._opened_session().get(
+            if request.allowed is not None:
+                request.allowed.check_literal(target.origin[1], target.origin[2])
+            return await (await self._opened_session(request.allowed)).get(
                 # `encoded`: sent as it is spelled, which is what a signature was made of.
                 URL(target.url, encoded=True),
                 headers=headers,
@@ -281,39 +288,53 @@ class SourceReader:
                 proxy_headers=proxy_headers,
                 read_bufsize=read_ahead,
             )
+        except NotAllowed as error:
+            raise _forbidden(target, str(error)) from None
         except aiohttp.ClientHttpProxyError as error:
             raise status_error(error.status, f"the proxy on the way to {target.name}") from None
         except aiohttp.ClientSSLError as error:
             raise _untrusted(target, error) from None
         except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
-            raise _unreachable(target, error) from None
+            refused = refusal_in(error)
+            raise (_forbidden(target, refused) if refused else _unreachable(target, error)) from None
         except (aiohttp.ClientError, ValueError) as error:
             raise SourceError(
                 ErrorCode.SOURCE_ERROR, f"{target.name} does not answer in HTTP ({type(error).__name__}); check the URL"
             ) from None
 
-    def _opened_session(self) -> "aiohttp.ClientSession":
+    async def _opened_session(self, allowed: AllowedHosts | None) -> "aiohttp.ClientSession":
+        session = self._sessions.get(allowed)
+        if session is None:
+            session = self._sessions[allowed] = self._new_session(allowed)
+            if len(self._sessions) > _MAX_SESSIONS:
+                await self._sessions.popitem(last=False)[1].close()
+        self._sessions.move_to_end(allowed)
+        return session
+
+    def _new_session(self, allowed: AllowedHosts | None) -> "aiohttp.ClientSession":
         import aiohttp
 
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                # Not aiohttp's own trust_env: it would also send what it finds in ~/.netrc.
-                trust_env=False,
-                read_bufsize=_CHUNK_BYTES,
-                max_line_size=_MAX_HEADER_BYTES,
-                max_field_size=_MAX_HEADER_BYTES,
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    # With the name's resolution, which the socket's own time does not count.
-                    connect=2 * self._timeouts.connect_s,
-                    sock_connect=self._timeouts.connect_s,
-                    sock_read=self._timeouts.idle_s,
-                ),
-            )
-        return self._session
+        from worker_peer.host.guarded_resolver import GuardedResolver
+
+        resolver = GuardedResolver(allowed) if allowed is not None else None
+        return aiohttp.ClientSession(
+            # What it remembers of names are addresses that were looked at.
+            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, resolver=resolver),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            # Not aiohttp's own trust_env: it would also send what it finds in ~/.netrc.
+            trust_env=False,
+            read_bufsize=_CHUNK_BYTES,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                # With the name's resolution, which the socket's own time does not count.
+                connect=2 * self._timeouts.connect_s,
+                sock_connect=self._timeouts.connect_s,
+                sock_read=self._timeouts.idle_s,
+            ),
+        )
 
     async def _tls_context(self, request: SourceRequest) -> ssl.SSLContext:
         key = (request.insecure, request.certificates)
@@ -382,6 +403,10 @@ def _untrusted(target: Target, error: Any) -> SourceError:
         ErrorCode.SOURCE_UNREACHABLE,
         f"{target.name} is not trusted: {reason}; give its CA with --cacerts, or --insecure if you must",
     )
+
+
+def _forbidden(target: Target, refused: str) -> SourceError:
+    return SourceError(ErrorCode.SOURCE_FORBIDDEN, f"{target.name} is not asked: {refused}")
 
 
 def _unreachable(target: Target, error: Exception) -> SourceError:

@@ -74,6 +74,14 @@ def test_the_seed_is_asked_with_all_that_the_source_needs() -> None:
     )
 
 
+def test_whom_the_seed_may_ask_is_the_preheats_list_or_the_one_for_peers() -> None:
+    task = record()
+    assert fetch_asked(task, ("for.peers",)).allow == ("for.peers",)
+    for allow in ((), ("for.jobs",)):
+        task.allow = allow
+        assert fetch_asked(task, ("for.peers",)).allow == allow
+
+
 def test_a_lease_names_its_parents_sockets_and_its_pieces_digests_in_their_order() -> None:
     task = record()
     task.digests = {piece: block_digests(piece) for piece in range(3)}

@@ -25,7 +25,7 @@ from tests.support.broker_words import (
     seeded,
 )
 from wire.errors import ErrorCode
-from wire.messages import Alive, Drop, Fetch, SeedFailed, TaskState, Warm, Warmed
+from wire.messages import Alive, Drop, Fetch, Leave, LeaveReason, SeedFailed, TaskState, Warm, Warmed
 
 WANTED = TaskWanted(spec=register())
 FAILED = SeedFailed(task=TASK, code=ErrorCode.SOURCE_NEEDS_AUTH, status=401, message="it wants credentials")
@@ -89,6 +89,39 @@ def test_a_dead_one_is_tried_again_at_once_with_the_new_request() -> None:
     (asked,) = fetches(effects)
     assert asked.headers == again.headers
     assert [each.state for each in moved(effects)] == [TaskState.PROBING]
+
+
+def test_whom_the_seed_may_ask_goes_with_whose_request_it_is() -> None:
+    made = scheduler(SchedulerSettings(source_allow=("for.peers",)))
+    made.handle(seed_greeted(), 0.0)
+    made.handle(greeted("a"), 0.0)
+    (asked,) = fetches(made.handle(TaskWanted(spec=register(), allow=("for.jobs",)), 1.0))
+    assert asked.allow == ("for.jobs",)
+    made.handle(said(SEED, FAILED), 1.1)
+    (asked,) = fetches(made.handle(said("a", register()), 1.2))
+    assert asked.allow == ("for.peers",), "what a job may not read may be a peer's to read: at once"
+    made.handle(TaskWanted(spec=register(), allow=()), 9.1)
+    assert made.state.tasks[TASK].allow is None, "it is being read by the peer's"
+    made.handle(said(SEED, FAILED), 9.2)
+    (asked,) = fetches(made.handle(TaskWanted(spec=register(), allow=()), 9.3))
+    assert asked.allow == ()
+    made.handle(said(SEED, seeded(0, of=1, digest=CONTENT_DIGEST)), 9.4)
+    made.handle(TaskReleased(task=TASK), 9.5)
+    (asked,) = fetches(made.handle(said("a", register()), 20.0))
+    assert asked.allow == ("for.peers",), "one that has grown old, or was evicted"
+    made.handle(said(SEED, seeded(0, of=1, digest=CONTENT_DIGEST)), 20.1)
+
+
+def test_an_evicted_task_that_a_peer_asks_for_is_read_by_the_list_for_peers() -> None:
+    made = scheduler(SchedulerSettings(source_allow=("for.peers",)))
+    made.handle(seed_greeted(), 0.0)
+    made.handle(TaskWanted(spec=register(), allow=("for.jobs",)), 1.0)
+    made.handle(said(SEED, seeded(0, of=1, digest=CONTENT_DIGEST)), 1.1)
+    made.handle(TaskReleased(task=TASK), 1.2)
+    made.handle(said(SEED, Leave(task=TASK, reason=LeaveReason.EVICTED)), 1.3)
+    made.handle(greeted("a"), 1.3)
+    (asked,) = fetches(made.handle(said("a", register()), 1.4))
+    assert asked.allow == ("for.peers",)
 
 
 def test_it_is_kept_until_it_is_released() -> None:

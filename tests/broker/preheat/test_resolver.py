@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from broker.core.allowed_hosts import AllowedHosts, parse_allowed
 from broker.core.manifests import MAX_MANIFEST_BYTES, parse_platform
 from broker.preheat.registry_client import Access, RegistryClient
 from broker.preheat.resolver import Found, find_file, find_image
 from tests.support.small_registry import INDEX, LAYER, OCI, SmallRegistry, described, digest_of, small_registry, task_of
 from wire.errors import ErrorCode
 from wire.ids import task_id
+from worker_peer.host.allowed_hosts import AllowedHosts, parse_allowed
 from worker_peer.host.clock import SystemClock
 from worker_peer.host.source_rules import SourceError
 

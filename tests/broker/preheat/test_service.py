@@ -11,7 +11,6 @@ import pytest
 
 from broker.api_door import DoorHandler
 from broker.cache import http_cache
-from broker.core.allowed_hosts import parse_allowed
 from broker.core.manifests import parse_platform
 from broker.preheat import http_jobs, http_kraken, http_v1, http_v2
 from broker.preheat.config import PreheatConfig, Registry
@@ -20,6 +19,7 @@ from tests.support.preheat_lab import PreheatLab, preheat_lab
 from tests.support.small_registry import INDEX, OCI, SmallRegistry, digest_of, small_registry, task_of
 from wire.errors import ErrorCode
 from wire.messages import SeedFailed
+from worker_peer.host.allowed_hosts import parse_allowed
 
 LAYER, OTHER = b"layer" * 1000, b"other" * 1000
 
