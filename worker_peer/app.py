@@ -34,6 +34,8 @@ from worker_peer.host_limits import HostLimits
 from worker_peer.link_watch import LinkWatch, interface_of
 from worker_peer.offering import Offering
 from worker_peer.seed_contents import SeedContents
+from worker_peer.seed_files import SeedFiles
+from worker_peer.seed_source import SeedSource
 from worker_peer.seeding import Seeding
 from worker_peer.supernodes import Supernodes
 from worker_peer.swarm_contents import SwarmContents
@@ -112,14 +114,13 @@ class PeerProcess:
         )
 
     def _seeding(self) -> Seeding:
+        executor = self._executor
         return Seeding(
-            keeper=self.keeper,
-            spool=self.config.home / "spool",
-            source=self._source,
-            exchange=self.exchange,
+            files=SeedFiles(keeper=self.keeper, exchange=self.exchange, executor=executor),
+            source=SeedSource(self._source, keeper=self.keeper, spool=self.config.home / "spool", executor=executor),
             clock=self._clock,
             background=self._background,
-            executor=self._executor,
+            executor=executor,
         )
 
     def _link_watch(self, link_rate: int) -> LinkWatch:

@@ -53,7 +53,7 @@ async def test_a_seed_reads_sources_and_drops_what_it_is_told_to(nodes: Nodes, t
         assert failed.task == "a" * 64
         lab.supernode.say(Drop(task="a" * 64))
         assert lab.peer.seeding is not None
-        lab.peer.seeding._ended_bytes = 9
+        lab.peer.seeding._source._ended_bytes = 9
         await until(lambda: lab.supernode.alive and lab.supernode.alive[-1] == Alive(received=(9, 0, 0, 0)), "it is told")
 
 

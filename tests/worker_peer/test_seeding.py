@@ -22,6 +22,8 @@ from worker_peer.host.background import Background
 from worker_peer.host.clock import SystemClock
 from worker_peer.host.source import SourceReader
 from worker_peer.host.store import Store
+from worker_peer.seed_files import SeedFiles
+from worker_peer.seed_source import SeedSource
 from worker_peer.seeding import Seeding
 
 #: Bytes of a piece of a content as short as those here.
@@ -97,10 +99,8 @@ def seeding_of(
     clock = SystemClock()
     keeper = CacheKeeper(Store(folder / "data"), rules=rules or Rules(), clock=clock, executor=executor)
     keeper.holder = seeding = Seeding(
-        keeper=keeper,
-        spool=folder / "spool",
-        source=reader,
-        exchange=node.exchange,
+        files=SeedFiles(keeper=keeper, exchange=node.exchange, executor=executor),
+        source=SeedSource(reader, keeper=keeper, spool=folder / "spool", executor=executor),
         clock=clock,
         background=background,
         executor=executor,
