@@ -68,17 +68,8 @@ class PeerProcess:
         )
         self.keeper = CacheKeeper(self.store, rules=config.rules, clock=clock, executor=self._executor)
         self.answers = CacheAnswers(self.keeper, clock=clock, executor=self._executor, background=self._background)
-        self.downloads = Downloads(
-            config,
-            keeper=self.keeper,
-            supernodes=self.supernodes,
-            source=self._source,
-            clock=clock,
-            background=self._background,
-            executor=self._executor,
-            piece_log=PieceLog(),
-        )
         self.exchange: Exchange
+        self.downloads: Downloads
         self.seeding: Seeding | None = None
         self.link_watch: LinkWatch | None = None
         self.warmer: Warmer
@@ -87,10 +78,11 @@ class PeerProcess:
     async def bind(self) -> None:
         """Listen; no connection is made yet. Raises OSError in words when a port or the home cannot be had."""
         try:
-            self.downloads.exchange = self.exchange = self._exchange()
+            self.exchange = self._exchange()
         except OSError:
             await self._close_rest()
             raise
+        self.downloads = self._downloads()
         try:
             self.seeding = self._seeding() if self.config.role is Role.SEED else None
             self.keeper.holder = self.seeding or self.downloads
@@ -111,6 +103,19 @@ class PeerProcess:
             loop=asyncio.get_running_loop(),
             on_events=self._exchanged,
             limits=self.limits,
+        )
+
+    def _downloads(self) -> Downloads:
+        return Downloads(
+            self.config,
+            exchange=self.exchange,
+            keeper=self.keeper,
+            supernodes=self.supernodes,
+            source=self._source,
+            clock=self._clock,
+            background=self._background,
+            executor=self._executor,
+            piece_log=PieceLog(),
         )
 
     def _seeding(self) -> Seeding:
