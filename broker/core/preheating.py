@@ -14,6 +14,7 @@ from enum import Enum, auto
 from typing import Final, assert_never
 
 from broker.core.effects import PeerMoved, PeerWarmed, TaskMoved
+from broker.core.errands import Errand, Errands, ErrandSettings
 from broker.core.preheat_events import (
     Erase,
     JobAsked,
@@ -31,7 +32,6 @@ from broker.core.preheat_events import (
     WantFailed,
 )
 from broker.core.preheat_records import SEED_HOST, Blob, Host, Job, JobState, Row, RowState
-from broker.core.warming import Warming, Warmings, WarmingSettings
 from wire.errors import ErrorCode
 from wire.messages import TaskState
 
@@ -65,7 +65,7 @@ class PreheatSettings:
     kept_s: float = 7 * 86400.0
     """How long a finished job is remembered."""
 
-    warming: WarmingSettings = field(default_factory=WarmingSettings)
+    errands: ErrandSettings = field(default_factory=ErrandSettings)
 
 
 class _Phase(Enum):
@@ -103,7 +103,7 @@ class Preheating:
         self._works: dict[str, _Work] = {}
         #: Something has changed that may let a job or a task begin.
         self._may_begin = False
-        self._warmings = Warmings(self.settings.warming)
+        self._errands = Errands(self.settings.errands)
         self._effects: list[PreheatEffect] = []
 
     # -- the front ------------------------------------------------------------------------------------------------------
@@ -148,9 +148,9 @@ class Preheating:
                 self._on_warmed(event, now)
             case PeerMoved():
                 if event.here:
-                    self._effects += self._warmings.peer_here(event.peer, now)
+                    self._effects += self._errands.peer_here(event.peer, now)
                 else:
-                    self._warmings.peer_gone(event.peer, now)
+                    self._errands.peer_gone(event.peer, now)
             case JobStopped():
                 if (stopped := self.jobs.get(event.job)) is not None and not stopped.state.is_final:
                     self._end(stopped, JobState.STOPPED, "it was stopped", now)
@@ -165,7 +165,7 @@ class Preheating:
     def next_deadline(self, now: float) -> float:
         """When a PreheatTick is due."""
         # Each of them is looked at: ten thousand hosts are looked at less often.
-        return now + (_TICK_S + len(self._warmings) / 100_000 if self._live else 60.0)
+        return now + (_TICK_S + len(self._errands) / 100_000 if self._live else 60.0)
 
     @property
     def next_number(self) -> int:
@@ -289,7 +289,7 @@ class Preheating:
         others = [self.jobs[number] for number in work.claims]
         for host in (SEED_HOST, *job.hosts):
             if not any(other.open_row(host, task) for other in others):
-                self._effects += self._warmings.end(host, task, now, cancel=host != SEED_HOST)
+                self._effects += self._errands.end(host, task, now, cancel=host != SEED_HOST)
         if not work.claims:
             del self._works[task]
             self._effects.append(Release(task=task))
@@ -301,7 +301,7 @@ class Preheating:
     def _takes_room(self, work: _Work) -> bool:
         if work.phase in (_Phase.ASKED, _Phase.CACHING):
             return True
-        return work.phase is _Phase.CACHED and self._warmings.find(SEED_HOST, work.task) is not None
+        return work.phase is _Phase.CACHED and self._errands.find(SEED_HOST, work.task) is not None
 
     def _on_task(self, news: TaskMoved, now: float) -> None:
         work = self._works.get(news.task)
@@ -314,7 +314,7 @@ class Preheating:
                 return
             case TaskState.PROBING:
                 work.phase, work.seed = _Phase.ASKED, ""
-                self._effects += self._warmings.end(SEED_HOST, work.task, now)
+                self._effects += self._errands.end(SEED_HOST, work.task, now)
             case TaskState.CACHING:
                 work.phase, work.seed = _Phase.CACHING, news.seed
                 self._note_progress(work, news)
@@ -341,8 +341,8 @@ class Preheating:
                 if row.state.is_final or (host == SEED_HOST and work.phase is not _Phase.CACHED):
                     continue
                 peer = work.seed if host == SEED_HOST else host
-                warming = Warming(task=work.task, host=host, peer=peer, job=job.number, keep_s=job.spec.keep_s)
-                self._effects += self._warmings.ask(warming, now)
+                errand = Errand(task=work.task, host=host, peer=peer, job=job.number, keep_s=job.spec.keep_s)
+                self._effects += self._errands.ask(errand, now)
 
     def _on_dead(self, work: _Work, code: ErrorCode, why: str, now: float) -> None:
         """A task cannot be had, by the first claim's request: another place, once more, another job's request, or never."""
@@ -365,7 +365,7 @@ class Preheating:
 
     def _queue(self, work: _Work, now: float, retry_at: float | None = None) -> None:
         """The scheduler is to be asked for the task, again."""
-        self._effects += self._warmings.end(SEED_HOST, work.task, now)
+        self._effects += self._errands.end(SEED_HOST, work.task, now)
         work.phase, work.seed, work.retry_at = _Phase.QUEUED, "", retry_at
         self._may_begin = True
 
@@ -373,23 +373,23 @@ class Preheating:
 
     def _on_warmed(self, event: PeerWarmed, now: float) -> None:
         told = event.message
-        warming = self._warmings.heard(event.peer, told.task, now)
-        if warming is None or not warming.is_told:
+        errand = self._errands.heard(event.peer, told.task, now)
+        if errand is None or not errand.is_told:
             return
         work = self._works[told.task]
         ends = told.done or told.code is not None
         if ends:
-            self._effects += self._warmings.end(warming.host, told.task, now)
-            self._may_begin = self._may_begin or warming.host == SEED_HOST
-        for job, row in self._open_rows(work, warming.host):
+            self._effects += self._errands.end(errand.host, told.task, now)
+            self._may_begin = self._may_begin or errand.host == SEED_HOST
+        for job, row in self._open_rows(work, errand.host):
             row.length = told.length if told.length is not None else row.length
             row.verified = told.verified if told.done else max(row.verified, told.verified)
             row.received, row.state = told.received, RowState.RUNNING
             if ends:
-                self._judge(work, job, warming.host, event)
+                self._judge(work, job, errand.host, event)
             self._effects.append(Save(job=job.number))
-        if self._open_rows(work, warming.host) and ends:
-            if warming.host == SEED_HOST:
+        if self._open_rows(work, errand.host) and ends:
+            if errand.host == SEED_HOST:
                 self._queue(work, now, now + self.settings.pause_s)
             elif work.phase is not _Phase.QUEUED:
                 work.retry_at = now + self.settings.pause_s
@@ -420,14 +420,14 @@ class Preheating:
     # -- time -----------------------------------------------------------------------------------------------------------
 
     def _on_tick(self, now: float) -> None:
-        asked, lost = self._warmings.tick(now)
+        asked, lost = self._errands.tick(now)
         self._effects += asked
         self._may_begin = True
-        for warming, why in lost:
-            self._effects += self._warmings.end(warming.host, warming.task, now)
-            work = self._works[warming.task]
-            for job, _ in self._open_rows(work, warming.host):
-                job.close_row(warming.host, warming.task, RowState.LOST, why)
+        for errand, why in lost:
+            self._effects += self._errands.end(errand.host, errand.task, now)
+            work = self._works[errand.task]
+            for job, _ in self._open_rows(work, errand.host):
+                job.close_row(errand.host, errand.task, RowState.LOST, why)
                 self._effects.append(Save(job=job.number))
             self._close(work, now)
         for work in self._works.values():
@@ -443,7 +443,7 @@ class Preheating:
 
     def validate(self) -> None:
         """Raise AssertionError where the parts contradict each other."""
-        self._warmings.validate()
+        self._errands.validate()
         for task, work in self._works.items():
             assert work.claims, task
             assert len(set(work.claims)) == len(work.claims)

@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker.core.effects import PeerMoved, PeerWarmed, TaskMoved
+from broker.core.errands import ErrandSettings
 from broker.core.preheat_events import JobDeleted, JobStopped, ResolveFailed, WantFailed
 from broker.core.preheating import PreheatSettings
-from broker.core.warming import WarmingSettings
 from tests.support.preheat_world import PreheatWorld, spec, task_id
 from wire.errors import ErrorCode
 from wire.messages import TaskState, Warmed
@@ -24,8 +24,8 @@ class PreheatMachine(RuleBasedStateMachine):
 
     @initialize(at_once=st.integers(1, 3), jobs=st.integers(1, 3), per_peer=st.integers(1, 2))
     def begin(self, at_once: int, jobs: int, per_peer: int) -> None:
-        warming = WarmingSettings(per_peer=per_peer)
-        self.world = PreheatWorld(PreheatSettings(tasks_at_once=at_once, jobs_at_once=jobs, kept_jobs=5, warming=warming))
+        errands = ErrandSettings(per_peer=per_peer)
+        self.world = PreheatWorld(PreheatSettings(tasks_at_once=at_once, jobs_at_once=jobs, kept_jobs=5, errands=errands))
         self.world.seed_comes()
 
     @rule(key=st.sampled_from("xyz"), scope=st.sampled_from(["seed", "all"]), keep=st.sampled_from([0.0, 60.0]))
