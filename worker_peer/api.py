@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Protocol
 
 from wire.errors import ErrorCode
 from wire.ids import ByteRange, digest_in_url, task_id
 from wire.messages import Origin
+from worker_peer.core.causes import Cause as Cause
+from worker_peer.core.causes import Giver as Giver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,25 +85,6 @@ class Received:
         return sum(self.by_origin.values())
 
 
-class Cause(Enum):
-    """What the reader of a content waits for."""
-
-    STORE = "store"
-    """This host's disk: what is there is looked for, read or digested."""
-    SUPERNODE = "supernode"
-    """Its answer, or its grant of what somebody has."""
-    SEED_OPENS = "seed_opens"
-    """The seed has asked the source, which has not answered."""
-    SEED_READS = "seed_reads"
-    """The seed reads the source, and has nothing that this host has not."""
-    SEED = "seed"
-    """Pieces that the seed is sending."""
-    PEERS = "peers"
-    """Pieces that other peers are sending."""
-    SOURCE = "source"
-    """This host's peer reads the source by itself."""
-
-
 class Waits:
     """What one reader waits for, from open to close: a switch that stands on one cause, or on none."""
 
@@ -122,10 +104,6 @@ class Waits:
             self.cause, self._since = cause, now
             if self.on_turn is not None:
                 self.on_turn(cause, now)
-
-
-#: Who gave bytes, and which parent of that kind (empty: the source, the disk).
-Giver = tuple[Origin, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

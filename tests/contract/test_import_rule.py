@@ -42,6 +42,28 @@ def test_the_peer_is_used_by_its_front_door_only(package: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("folder", "known"),
+    [
+        ("wire", ["wire"]),
+        ("worker_peer/core", ["wire", "worker_peer.core"]),
+        ("broker/core", ["wire", "broker.core"]),
+        ("gateway/core", ["wire", "gateway.core", "worker_peer.api"]),
+    ],
+)
+def test_a_core_knows_the_wire_and_itself(folder: str, known: list[str]) -> None:
+    """A decision that imports a driver, or its own package's front door, has its shapes in the wrong place."""
+    imports = {
+        (str(path.relative_to(ROOT)), name)
+        for path in (ROOT / folder).rglob("*.py")
+        for name in re.findall(
+            r"^\s*(?:from|import) ((?:wire|worker_peer|broker|gateway)\b[\w.]*)", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    assert imports
+    assert {(path, name) for path, name in imports if not (name + ".").startswith(tuple(each + "." for each in known))} == set()
+
+
+@pytest.mark.parametrize(
     ("module", "line", "broken"),
     [
         ("wire/ids.py", "import worker_peer", "layers"),

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 from wire.ids import is_seed_id
 from wire.messages import Origin, Task, TaskState
 from wire.pieces import PieceLayout
-from worker_peer.api import Cause, Giver
+from worker_peer.core.causes import Cause, Giver
 from worker_peer.core.session import Session, SessionState
 from worker_peer.core.session_events import Event, LeaseGiven, SupernodeUp, TaskTold
 

@@ -11,8 +11,8 @@ from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
 from wire.messages import Lease, Origin, PieceFailure, TaskState
 from wire.pieces import PieceLayout
-from worker_peer.api import Cause, Giver
 from worker_peer.core import provenance
+from worker_peer.core.causes import Cause, Giver
 from worker_peer.core.provenance import Provenance
 from worker_peer.core.session import Session, SessionSettings
 from worker_peer.core.session_events import (
