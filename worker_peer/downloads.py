@@ -111,22 +111,21 @@ class Downloads:
             parts=self._parts,
             on_failed=lambda failed: self._forget(failed, LeaveReason.FAILED),
         )
-        download.content.on_unread = lambda: self._unread(download.task)
+        download.content.on_unread = lambda: self._unread(download)
         self._downloads[download.task] = download
         download.begin()
         return download
 
-    def _unread(self, task: str) -> None:
+    def _unread(self, download: Download) -> None:
         """The last reader has gone: an unfinished download stops; what came stays in the store for the next one."""
-        download = self._downloads.get(task)
-        if download is None:
-            return
+        if self._downloads.get(download.task) is not download:
+            return  # it is over, and the task may have been begun anew by somebody else
         if download.used_at > NEVER:
             download.used_at = self._parts.clock.now()
         if download.content.damaged:
             # Whoever asks next has it fetched anew.
             self._forget(download, LeaveReason.EVICTED)
-            self._parts.background.spawn(self._parts.files.remove(task), f"discard {task[:16]}")
+            self._parts.background.spawn(self._parts.files.remove(download.task), f"discard {download.task[:16]}")
         elif not download.is_complete:
             self._forget(download, LeaveReason.CANCELLED)
 

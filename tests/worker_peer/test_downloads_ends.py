@@ -12,7 +12,7 @@ from tests.worker_peer.scripted_supernode import ScriptedSupernode
 from tests.worker_peer.whole_peer import REQUEST, Lab, begin, by_origin, open_lab, read_all, request_for, url_content
 from wire.bitmap import PieceSet
 from wire.errors import ErrorCode
-from wire.messages import Drop, Hello, Leave, LeaveReason, NotKnown, Register
+from wire.messages import Drop, Hello, Leave, LeaveReason, NotKnown, Register, Task, TaskState
 from worker_peer.api import DownloadFailed
 
 # -- supernodes that go and come --------------------------------------------------------------------------------------------
@@ -169,3 +169,22 @@ async def test_a_rate_holds_and_a_higher_one_is_taken_over(nodes: Nodes, tmp_pat
         assert await asyncio.wait_for(read_all(second), 20) == content.data
         await reader.close()
         await second.close()
+
+
+async def test_a_reader_of_one_that_failed_ends_nothing_when_it_leaves_at_last(lab: Lab) -> None:
+    """Another one has begun the task again meanwhile: whoever still holds the failed one has nothing to do with it."""
+    content = url_content()
+    opening = await begin(lab)
+    lab.tell(content)
+    late = await opening
+    gone = Task(task=content.task, state=TaskState.DEAD, code=ErrorCode.SOURCE_NOT_FOUND, status=404, message="gone")
+    lab.supernode.say(gone)
+    assert (await lab.hears(Leave)).reason is LeaveReason.FAILED
+    opening = await begin(lab)
+    await late.close()
+    assert lab.peer.downloads.tasks == [content.task]
+    lab.tell(content, cached=True)
+    lab.lease(content, lab.parent(content, *range(6)), *range(6))
+    reader = await opening
+    assert await read_all(reader) == content.data
+    await reader.close()
