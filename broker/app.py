@@ -12,6 +12,7 @@ import zmq
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from broker.cache.metrics import SeedStores
 from broker.cache.questions import CacheQuestions
 from broker.config import SupernodeConfig
 from broker.core.events import PeerGone
@@ -77,6 +78,8 @@ class Supernode:
         self.seed = self._seed() if config.with_seed else None
         registry = registry_of(self.router, self.seed, config.version)
         registry.register(PreheatCollector(self.preheat.core))
+        cache = CacheQuestions(self.router)
+        registry.register(seed_stores := SeedStores(self.router, cache))
         parts = ApiParts(
             router=self.router,
             registry=registry,
@@ -86,7 +89,8 @@ class Supernode:
             began_at=clock.now(),
             now=clock.now,
             preheat=self.preheat,
-            cache=CacheQuestions(self.router),
+            cache=cache,
+            seed_stores=seed_stores,
         )
         self._server = HTTPServer(application(parts), max_header_size=64 << 10, max_body_size=1 << 20)
         self._server.add_sockets(self._sockets)

@@ -42,7 +42,9 @@ class _Version(ApiHandler):
 
 
 class _Metrics(ApiHandler):
-    def get(self) -> None:
+    async def get(self) -> None:
+        if self.parts.seed_stores is not None:
+            await self.parts.seed_stores.look()
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest(self.parts.registry))
 

@@ -18,6 +18,7 @@ from wire.vocabulary import LONGEST_S
 from worker_peer.host.values import parse_duration
 
 if TYPE_CHECKING:
+    from broker.cache.metrics import SeedStores
     from broker.cache.questions import CacheQuestions
     from broker.preheat.service import Preheat
 
@@ -46,6 +47,8 @@ class ApiParts:
     preheat: "Preheat | None" = None
     #: None: hosts are not asked for their stores.
     cache: "CacheQuestions | None" = None
+    #: What /metrics tells of seeds' stores. None: nothing.
+    seed_stores: "SeedStores | None" = None
 
 
 class ApiHandler(RequestHandler):

@@ -22,6 +22,7 @@ from typing import Final, cast
 import psutil
 
 from gateway.access import Access
+from gateway.cache_metrics import CacheCollector
 from gateway.certs import CertificateStore, Shown, listener_context, read_pem
 from gateway.config import ConfigError, GatewayConfig
 from gateway.config import home_of as home_of
@@ -220,6 +221,7 @@ async def run(
         metrics = Metrics()
         metrics.registry.register(LinkCollector(lambda: peer.moved, lambda: peer.link))
         metrics.registry.register(DataPlaneCollector(peer.data_plane))
+        metrics.registry.register(CacheCollector(peer.cache))
         probe = Probe(clock)
         access = Access(
             upstream,

@@ -6,6 +6,8 @@ from typing import ClassVar
 from wire.fields import Flag, Many, Row, Text, Whole, wired
 from wire.vocabulary import LENGTH, NUMBER, SECONDS, TASK_ID, Kind, Message
 
+_BY_REASON = Many(Row((Text(32), NUMBER, NUMBER)), 16)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheList(Message):
@@ -36,6 +38,13 @@ class CachePage(Message):
     removed: int = wired(NUMBER, "contents that were deleted for this question", 0)
     removed_bytes: int = wired(NUMBER, "and their bytes on disk", 0)
     refused: str = wired(Text(1024), "why what was asked was not done, in words, with the next step", "")
+    stored: int = wired(NUMBER, "contents of the store", 0)
+    evicted: tuple[tuple[str, int, int], ...] = wired(
+        _BY_REASON, "since it began: why contents were deleted (in a word), how many, their bytes on disk", ()
+    )
+    left: tuple[tuple[str, int, int], ...] = wired(
+        _BY_REASON, "with COLLECT: why contents stay (in a word), how many, their bytes on disk", ()
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

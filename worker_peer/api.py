@@ -120,6 +120,21 @@ class DataPlane:
     """Frames that were not accepted, by reason: a closed set of words."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheUse:
+    """A peer's store now, in bytes on disk, and what has gone since the process began."""
+
+    used: int = 0
+    quota: int = 0
+    """0: only the disk's room counts."""
+    kept: int = 0
+    """Of contents that are kept (pinned)."""
+    stored: int = 0
+    """Contents."""
+    evicted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By reason, a closed set of words: contents that were deleted, and their bytes."""
+
+
 class Content(Protocol):
     """One content on its way to this host, or already here. Several readers may share it."""
 
@@ -207,6 +222,10 @@ class Peer(Protocol):
 
     def data_plane(self) -> DataPlane:
         """How busy its data sockets are."""
+        ...
+
+    def cache(self) -> CacheUse:
+        """How full its store is, and what that has given up."""
         ...
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ import zmq
 from wire.ids import SEED_PREFIX
 from wire.messages import Alive, CacheList, Collect, Drop, Hello, Keep, Message, Origin, Role, Warm
 from wire.version import PROTOCOL
-from worker_peer.api import DataPlane, DownloadRequest, LinkUse, Moved, Waits
+from worker_peer.api import CacheUse, DataPlane, DownloadRequest, LinkUse, Moved, Waits
 from worker_peer.broker_link import BrokerLink, LinkHandlers
 from worker_peer.cache_answers import CacheAnswers
 from worker_peer.cache_keeper import CacheKeeper
@@ -199,6 +199,10 @@ class PeerProcess:
     def data_plane(self) -> DataPlane:
         """See `worker_peer.api.Peer.data_plane`."""
         return self.exchange.data_plane()
+
+    def cache(self) -> CacheUse:
+        """See `worker_peer.api.Peer.cache`."""
+        return self.keeper.use()
 
     async def close(self) -> None:
         """End every download and every socket."""

@@ -12,7 +12,7 @@ from typing import Final
 from wire.messages import CacheList, CachePage, Collect, Keep
 from wire.vocabulary import LONGEST_S
 from worker_peer.broker_link import BrokerLink
-from worker_peer.cache_keeper import CacheKeeper, KeepRefused
+from worker_peer.cache_keeper import CacheKeeper, Collected, KeepRefused
 from worker_peer.host.background import Background
 from worker_peer.host.clock import Clock
 from worker_peer.host.store_index import Stored
@@ -79,8 +79,7 @@ class CacheAnswers:
                 stored = self._keeper.store.index.get(question.task)
                 return await self._told(question.number, [stored] if stored is not None else [])
             case Collect():
-                removed, removed_bytes = await self._keeper.collect(question.free)
-                return await self._told(question.number, [], removed=removed, removed_bytes=removed_bytes)
+                return await self._told(question.number, [], collected=await self._keeper.collect(question.free))
 
     async def _told(
         self,
@@ -88,10 +87,10 @@ class CacheAnswers:
         stored: list[Stored],
         *,
         more: bool = False,
-        removed: int = 0,
-        removed_bytes: int = 0,
+        collected: Collected | None = None,
         refused: str = "",
     ) -> CachePage:
+        use = self._keeper.use()
         fill = await self._keeper.fill()
         rows = await asyncio.get_running_loop().run_in_executor(self._executor, self._rows, stored)
         return CachePage(
@@ -102,9 +101,12 @@ class CacheAnswers:
             quota=fill.quota,
             free=fill.free,
             kept=fill.kept,
-            removed=removed,
-            removed_bytes=removed_bytes,
+            removed=collected.removed if collected is not None else 0,
+            removed_bytes=collected.removed_bytes if collected is not None else 0,
             refused=refused,
+            stored=use.stored,
+            evicted=tuple((reason, *gone) for reason, gone in use.evicted.items()),
+            left=tuple((why.value, *left) for why, left in collected.left.items()) if collected is not None else (),
         )
 
     def _rows(self, stored: list[Stored]) -> list[_Row]:

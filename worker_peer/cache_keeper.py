@@ -15,7 +15,20 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
-from worker_peer.core.eviction import Content, Rules, Shortage, Why, collected, may_go, room_for, room_to_keep, tidied
+from worker_peer.api import CacheUse
+from worker_peer.core.eviction import (
+    Content,
+    Rules,
+    Shortage,
+    Stays,
+    Why,
+    collected,
+    may_go,
+    room_for,
+    room_to_keep,
+    staying,
+    tidied,
+)
 from worker_peer.host.clock import Clock
 from worker_peer.host.store import Store, StoreFull
 from worker_peer.task_files import TaskFiles
@@ -72,6 +85,16 @@ class Fill:
     kept: int
 
 
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection has done."""
+
+    removed: int
+    removed_bytes: int
+    #: What stays, whoever asks: how many contents, and their bytes.
+    left: dict[Stays, tuple[int, int]]
+
+
 class CacheKeeper:
     """Keeps one store within its rules."""
 
@@ -83,7 +106,7 @@ class CacheKeeper:
         self.holder: Holder | None = None
         #: Contents deleted so far, by why; and their bytes.
         self.removed: Counter[Why] = Counter()
-        self.removed_bytes = 0
+        self.removed_bytes: Counter[Why] = Counter()
         self._clock = clock
         self._executor = executor
         # One decision at a time: two would count on the same bytes.
@@ -204,19 +227,17 @@ class CacheKeeper:
             idle = [(each, Why.EXPIRED) for each in mine if may_go(each, self._clock.wall())]
             return [each.task for each in await self._remove(idle, now=True)]
 
-    async def collect(self, wanted: int) -> tuple[int, int]:
-        """Delete until so many bytes more are free, as far as nothing in use or kept has to go; 0: as the rules want it.
-
-        How many contents went, and their bytes.
-        """
-        before, before_bytes = self.removed.total(), self.removed_bytes
+    async def collect(self, wanted: int) -> Collected:
+        """Delete until so many bytes more are free, as far as nothing in use or kept has to go; 0: as the rules want it."""
+        before, before_bytes = self.removed.total(), self.removed_bytes.total()
         if wanted:
             async with self._deciding:
                 found = collected(await self._with_links(True), wanted, self._clock.wall())
                 await self._remove([(each, Why.ASKED) for each in found])
         else:
             await self.tidy()
-        return self.removed.total() - before, self.removed_bytes - before_bytes
+        left = staying(await self._with_links(True), self._clock.wall())
+        return Collected(self.removed.total() - before, self.removed_bytes.total() - before_bytes, left)
 
     async def drop(self, task: str) -> bool:
         """Delete one content, kept or not, because somebody says so. False: it is in use, or not here."""
@@ -242,9 +263,19 @@ class CacheKeeper:
     async def fill(self) -> Fill:
         """How full the store is."""
         free, _ = await self._disk()
-        now = self._clock.wall()
-        kept = sum(each.size for each in self.store.index.all() if each.kept_until > now)
-        return Fill(used=self.store.index.used, quota=self.rules.quota, free=free, kept=kept)
+        use = self.use()
+        return Fill(used=use.used, quota=use.quota, free=free, kept=use.kept)
+
+    def use(self) -> CacheUse:
+        """What is stored and what has gone, without a look at the disk."""
+        now, index = self._clock.wall(), self.store.index
+        return CacheUse(
+            used=index.used,
+            quota=self.rules.quota,
+            kept=sum(each.size for each in index.all() if each.kept_until > now),
+            stored=len(index),
+            evicted={why.name.lower(): (self.removed[why], self.removed_bytes[why]) for why in Why},
+        )
 
     async def close(self) -> None:
         """Note the last uses: the next run goes on from there."""
@@ -307,7 +338,7 @@ class CacheKeeper:
         gone = [(each, why) for each, why in chosen if each.task in went]
         for content, why in gone:
             self.removed[why] += 1
-            self.removed_bytes += content.size
+            self.removed_bytes[why] += content.size
             _log.info("task %s deleted, %d bytes: %s", content.task[:16], content.size, why.value)
         return [each for each, _ in gone]
 

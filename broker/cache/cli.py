@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from broker.amounts import counted, size
 from broker.api_client import API_HEADER, ApiClient, CommandFailed, add_flags, client_of
 from wire.ids import digest_in_url, is_sha256_digest, task_id
 from worker_peer.host.command_line import CommandParser, with_values
@@ -16,6 +17,12 @@ _SWITCHES: Final = ("--json",)
 _PAGE: Final = 100
 _DIGITS: Final = 12
 _URL: Final = 60
+#: Why a content stays, and what to do about it, by the words of CACHE_PAGE.
+_STAYS: Final = {
+    "kept": "kept (supernode cache pin TASK --keep 0s lets them go)",
+    "in use": "in use, or served a moment ago: try again later",
+    "linked": "a user has a hard link, so that deleting them frees nothing",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
                 text = _removed(told)
             case _:
                 told = supernode.ask("POST", f"/cache/gc{_query(flags)}", {"free": flags.free})
-                text = f"{told['removed']} contents deleted, {size(told['removed_bytes'])}"
+                text = _collected(told)
     except CommandFailed as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
@@ -101,16 +108,6 @@ def _listed(flags: argparse.Namespace, supernode: ApiClient) -> Any:
         told["contents"] += following["contents"]
         told["next"] = following["next"]
     return told
-
-
-def size(count: int | None) -> str:
-    """Bytes as people read them."""
-    if count is None:
-        return "?"
-    at, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while at >= 1024 and len(units) > 1:
-        at, units = at / 1024, units[1:]
-    return f"{count} B" if units[0] == "B" else f"{at:.1f} {units[0]}"
 
 
 def _span(seconds: float) -> str:
@@ -158,7 +155,17 @@ def _pinned(told: Any) -> str:
 def _removed(told: Any) -> str:
     if told["in_use"]:
         return f"task {told['task'][:_DIGITS]} is in use on {', '.join(told['in_use'])}, and stays there: try again later"
+    if not told.get("deleted", True):
+        return f"no host had task {told['task'][:_DIGITS]} yet: the supernode has forgotten it"
     return f"task {told['task'][:_DIGITS]} is deleted"
+
+
+def _collected(told: Any) -> str:
+    text = f"{counted(told['removed'], 'content')} deleted, {size(told['removed_bytes'])}"
+    # A supernode of before says nothing of it.
+    for why, left in told.get("left", {}).items():
+        text += f"\n{counted(left['contents'], 'content')} left, {size(left['bytes'])}: {_STAYS.get(why, why)}"
+    return text
 
 
 def _names(hosts: list[Any]) -> str:

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from broker.api_door import DoorHandler
 from broker.cache.questions import TooManyQuestions
-from broker.cache.stores import Answers, chosen, contents_told, host_told, matching
+from broker.cache.stores import Answers, chosen, contents_told, host_told, left_told, matching
 from broker.core.events import TaskDropped
 from broker.core.state import PeerRecord
 from broker.http_handlers import VERSIONED, Told, Unknown, seconds_of
 from wire.ids import is_task_id
-from wire.messages import CacheList, Collect, Drop, Keep, Message
+from wire.messages import CacheList, CachePage, Collect, Drop, Keep, Message
 from worker_peer.host.values import parse_size
 
 _PAGE: Final = 100
@@ -44,7 +44,10 @@ class CacheHandler(DoorHandler):
             return dict(records)
         found, absent = chosen(records.values(), names)
         if absent:
-            raise Unknown(f"no host {', '.join(name[:64] for name in absent)} is here: GET /peers says who is")
+            raise Unknown(
+                f"no host {', '.join(name[:64] for name in absent)} is here: name seed, or a host by its name, address, "
+                "address:port or peer id, as supernode cache ls --json and GET /peers say them"
+            )
         return {each.peer: each for each in found}
 
     async def ask(self, hosts: dict[str, PeerRecord], question: Callable[[int], Message]) -> Answers:
@@ -114,18 +117,29 @@ class _Content(CacheHandler):
     async def delete(self, task: str) -> None:
         hosts = self.hosts()
         task = await self.whole_id(task, hosts)
-        everywhere = not self.get_query_arguments("host")
-        if everywhere:
+
+        def look(number: int) -> CacheList:
+            return _list(number, after=task[:-1], limit=_SIBLINGS)
+
+        answers = await self.ask(hosts, look)
+        is_known = task in self.parts.router.scheduler.state.tasks
+        having = {peer: hosts[peer] for peer, page in answers.items() if _has(page, task)}
+        silent = [peer for peer, page in answers.items() if isinstance(page, str)]
+        if not self.get_query_arguments("host") and (is_known or having or silent):
             # Nobody is to be sent for it any more.
             self.parts.router.handle(TaskDropped(task=task))
-        for peer in hosts:
+        elif not having and not silent:
+            raise Unknown(f"task {task[:16]} is on none of {len(hosts)} hosts: there is nothing to delete")
+        for peer in hosts if is_known else (*having, *silent):
             self.parts.router.tell(peer, Drop(task=task))
         # Asked behind it: what is still there then is in use.
-        answers = await self.ask(hosts, partial(_list, after=task[:-1], limit=_SIBLINGS))
-        left = [
-            peer for peer, page in answers.items() if not isinstance(page, str) and any(row[0] == task for row in page.contents)
-        ]
-        self.tell(hosts, answers, task=task, in_use=sorted(left))
+        answers = {**answers, **await self.ask(hosts if is_known else having, look)}
+        left = [peer for peer, page in answers.items() if _has(page, task)]
+        self.tell(hosts, answers, task=task, in_use=sorted(left), deleted=sorted(having.keys() - set(left)))
+
+
+def _has(page: CachePage | str, task: str) -> bool:
+    return not isinstance(page, str) and any(row[0] == task for row in page.contents)
 
 
 class _Pin(CacheHandler):
@@ -172,7 +186,7 @@ class _Collect(CacheHandler):
         answers = await self.ask(hosts, collect)
         pages = [page for page in answers.values() if not isinstance(page, str)]
         removed, removed_bytes = sum(page.removed for page in pages), sum(page.removed_bytes for page in pages)
-        self.tell(hosts, answers, removed=removed, removed_bytes=removed_bytes)
+        self.tell(hosts, answers, removed=removed, removed_bytes=removed_bytes, left=left_told(pages))
 
 
 ROUTES: Final[list[tuple[str, type[CacheHandler]]]] = [

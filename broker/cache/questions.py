@@ -32,8 +32,14 @@ class CacheQuestions:
         self._waiting: dict[tuple[str, int], asyncio.Future[CachePage]] = {}
         router.on_page = self._answered
 
-    async def ask(self, peers: Sequence[PeerRecord], question: Callable[[int], Message]) -> dict[str, CachePage | str]:
-        """By peer its answer, or why there is none. `question` makes one of a number. Raises TooManyQuestions."""
+    async def ask(
+        self, peers: Sequence[PeerRecord], question: Callable[[int], Message], *, within_s: float | None = None
+    ) -> dict[str, CachePage | str]:
+        """By peer its answer, or why there is none. `question` makes one of a number. Raises TooManyQuestions.
+
+        `within_s`: how long answers are waited for, where somebody has less time than the usual.
+        """
+        limit_s = self._time_limit_s if within_s is None else min(within_s, self._time_limit_s)
         if len(self._waiting) + len(peers) > _MOST_WAITING:
             raise TooManyQuestions("too many questions wait for answers: ask again in a moment, or name fewer hosts")
         told: dict[str, CachePage | str] = {}
@@ -51,10 +57,10 @@ class CacheQuestions:
             self._router.tell(record.peer, question(key[1]))
         try:
             if asked:
-                await asyncio.wait([self._waiting[key] for key in asked.values()], timeout=self._time_limit_s)
+                await asyncio.wait([self._waiting[key] for key in asked.values()], timeout=limit_s)
             for peer, key in asked.items():
                 answer = self._waiting[key]
-                told[peer] = answer.result() if answer.done() else f"it has not answered within {self._time_limit_s:g} s"
+                told[peer] = answer.result() if answer.done() else f"it has not answered within {limit_s:g} s"
         finally:
             for key in asked.values():
                 self._waiting.pop(key).cancel()

@@ -64,6 +64,17 @@ def _is_named(record: PeerRecord, name: str) -> bool:
     return record.role is Role.SEED if name == SEED_HOST else name in names_of(record)
 
 
+def left_told(pages: Iterable[CachePage]) -> dict[str, dict[str, int]]:
+    """What stays although room was asked for, by why: contents and bytes of all hosts together."""
+    found: dict[str, dict[str, int]] = {}
+    for page in pages:
+        for why, contents, size in page.left:
+            told = found.setdefault(why, {"contents": 0, "bytes": 0})
+            told["contents"] += contents
+            told["bytes"] += size
+    return found
+
+
 def matching(answers: Answers, prefix: str) -> list[str]:
     """The tasks in the answers that begin so, sorted."""
     pages = [page for page in answers.values() if isinstance(page, CachePage)]

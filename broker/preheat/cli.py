@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from broker.amounts import counted, size
 from broker.api_client import API_HEADER, ApiClient, CommandFailed, add_flags, client_of
 from broker.core.image_name import manifest_url_of, parse_manifest_url
 from broker.core.manifests import parse_platform
@@ -28,7 +29,6 @@ EXIT_CODES: Final = {"SUCCESS": 0, "FAILED": 1, "PARTIAL": 2, "STOPPED": 3}
 _POLL_S: Final = 0.5
 _PATIENCE_S: Final = 60.0
 _SHOWN_ROWS: Final = 20
-_MIB: Final = 1 << 20
 
 
 def parser() -> argparse.ArgumentParser:
@@ -225,18 +225,19 @@ def _rows(number: int, supernode: ApiClient) -> list[dict[str, Any]]:
 
 
 def _line(job: dict[str, Any]) -> str:
-    where = "the seed" + (f" and {job['hosts']} hosts" if job["hosts"] else "")
-    size = f"{job['verified_bytes'] / _MIB:.1f} MiB" + (f" of {job['bytes'] / _MIB:.1f}" if job["bytes"] is not None else "")
-    told = f"job {job['id']} {job['state']} {job['url']}: {job['blobs']} blobs on {where}, {size} verified"
+    where = "the seed" + (f" and {counted(job['hosts'], 'host')}" if job["hosts"] else "")
+    proven = size(job["verified_bytes"]) + (f" of {size(job['bytes'])}" if job["bytes"] is not None else "")
+    told = f"job {job['id']} {job['state']} {job['url']}: {counted(job['blobs'], 'blob')} on {where}, {proven} verified"
     return f"{told}; {job['error']}" if job["error"] else told
 
 
 def _print_rows(rows: list[dict[str, Any]], stream: Any, most: int = _SHOWN_ROWS) -> None:
     for row in rows[:most]:
-        size = row["bytes"] if row["bytes"] is not None else "?"
+        length = row["bytes"] if row["bytes"] is not None else "?"
         error = f"  {row['error']}" if row["error"] else ""
         print(
-            f"  {row['state']:8} {row['name'] or row['host']}  {row['verified_bytes']}/{size}  {row['blob']}{error}", file=stream
+            f"  {row['state']:8} {row['name'] or row['host']}  {row['verified_bytes']}/{length}  {row['blob']}{error}",
+            file=stream,
         )
     if len(rows) > most:
         print(f"  and {len(rows) - most} more: supernode preheat show", file=stream)

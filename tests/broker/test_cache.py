@@ -147,26 +147,68 @@ async def test_a_deletion_reaches_everybody_and_says_where_it_could_not_be() -> 
         seed.say(seeded(0, of=1))
         await seed.is_answered()
         asking = asyncio.ensure_future(asked(api, f"/cache/{TASK}", "DELETE"))
+        await answer(seed, CacheList, row(TASK))
+        await answer(other, CacheList, row(TASK))
+        await answer_among(member, row(TASK))
         for dealer in (seed, other):
             assert (await dealer.hears(Drop)).task == TASK
         assert (await seed.hears(Drop)).task == TASK  # as the task's seed, and as one who may have it
         await answer(seed, CacheList)
         await answer(other, CacheList, row(TASK, in_use=True))
-        while not isinstance(message := await asyncio.wait_for(member._heard.get(), 10), CacheList):
-            assert not isinstance(message, CachePage)
-        member.say(CachePage(number=message.number))
+        await answer_among(member)
         status, told = await asking
-        assert (status, told["in_use"]) == (200, ["other"])
+        assert (status, told["in_use"], told["deleted"]) == (200, ["other"], [SEED, "member"])
         assert TASK not in api.broker.scheduler.state.tasks
+
+
+async def answer_among(dealer: Dealer, *rows: tuple[str, int, int, float, float, bool, str]) -> None:
+    """Answer the next question, whatever is said to this one before it."""
+    while not isinstance(message := await asyncio.wait_for(dealer._heard.get(), 10), CacheList):
+        pass
+    dealer.say(CachePage(number=message.number, contents=rows))
+
+
+async def test_a_deletion_of_what_nobody_has_says_so_and_troubles_nobody() -> None:
+    async with loopback_api() as api:
+        seed, peer = await api.broker.join(SEED, Role.SEED), await api.broker.join("p")
+        asking = asyncio.ensure_future(asked(api, f"/cache/{A}", "DELETE"))
+        await answer(seed, CacheList)
+        await answer(peer, CacheList, row(B))
+        status, told = await asking
+        assert status == 404
+        assert told["message"] == f"task {A[:16]} is on none of 2 hosts: there is nothing to delete"
+        for dealer in (seed, peer):
+            await dealer.is_answered()  # neither DROP nor a second question
+        # Who has it on one host alone: only that one is told.
+        asking = asyncio.ensure_future(asked(api, f"/cache/{A}", "DELETE"))
+        await answer(seed, CacheList)
+        await answer(peer, CacheList, row(A))
+        assert (await peer.hears(Drop)).task == A
+        await answer(peer, CacheList)
+        status, told = await asking
+        assert (status, told["deleted"], [host["peer"] for host in told["hosts"]]) == (200, ["p"], [SEED, "p"])
+        await seed.is_answered()
+
+
+async def test_a_silent_host_is_told_of_a_deletion_all_the_same() -> None:
+    async with loopback_api(cache_limit_s=0.2) as api:
+        silent = await api.broker.join("silent")
+        asking = asyncio.ensure_future(asked(api, f"/cache/{A}", "DELETE"))
+        await silent.hears(CacheList)
+        assert (await silent.hears(Drop)).task == A
+        status, told = await asking
+        assert (status, told["deleted"], told["hosts"][0]["error"]) == (200, [], "it has not answered within 0.2 s")
 
 
 async def test_room_is_made_on_the_seed_or_where_it_is_asked_for() -> None:
     async with loopback_api() as api:
         seed, peer = await api.broker.join(SEED, Role.SEED), await api.broker.join("p")
         asking = asyncio.ensure_future(asked(api, "/cache/gc", "POST", '{"free": "2GB"}'))
-        assert (await answer(seed, Collect, removed=3, removed_bytes=99)).free == 2 << 30
+        left = (("kept", 2, 50), ("in use", 1, 7))
+        assert (await answer(seed, Collect, removed=3, removed_bytes=99, left=left)).free == 2 << 30
         status, told = await asking
         assert (status, told["removed"], told["removed_bytes"], len(told["hosts"])) == (200, 3, 99, 1)
+        assert told["left"] == {"kept": {"contents": 2, "bytes": 50}, "in use": {"contents": 1, "bytes": 7}}
         asking = asyncio.ensure_future(asked(api, "/cache/gc?host=p", "POST", ""))
         assert (await answer(peer, Collect, removed=1)).free == 0
         assert (await asking)[1]["removed"] == 1

@@ -11,6 +11,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from broker.cache.metrics import SeedStores
 from broker.cache.questions import CacheQuestions
 from broker.http_api import ApiParts, application
 from broker.metrics import registry_of
@@ -51,18 +52,24 @@ class LoopbackApi:
 
 
 @asynccontextmanager
-async def loopback_api(seed: SeedProcess | None = None, *, cache_limit_s: float = 10.0) -> AsyncIterator[LoopbackApi]:
-    """One that ends with the context."""
+async def loopback_api(
+    seed: SeedProcess | None = None, *, cache_limit_s: float = 10.0, patience_s: float = 0.0
+) -> AsyncIterator[LoopbackApi]:
+    """One that ends with the context. `patience_s`: how long /metrics waits for seeds, which mostly are only told of here."""
     with loopback_broker() as broker:
+        registry = registry_of(broker.router, seed, VERSION)
+        questions = CacheQuestions(broker.router, time_limit_s=cache_limit_s)
+        registry.register(stores := SeedStores(broker.router, questions, patience_s=patience_s))
         parts = ApiParts(
             router=broker.router,
-            registry=registry_of(broker.router, seed, VERSION),
+            registry=registry,
             version=VERSION,
             run_id=RUN_ID,
             broker_endpoint=lambda name: f"tcp://{name}:{broker.router.port}",
             began_at=broker.clock.now(),
             now=broker.clock.now,
-            cache=CacheQuestions(broker.router, time_limit_s=cache_limit_s),
+            cache=questions,
+            seed_stores=stores,
         )
         sockets = bind_sockets(0, "127.0.0.1")
         server = HTTPServer(application(parts))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from wire.errors import ErrorCode
 from wire.messages import Origin
 from worker_peer.api import (
+    CacheUse,
     Cause,
     Content,
     DataPlane,
@@ -155,6 +156,10 @@ class MemoryPeer:
     def data_plane(self) -> DataPlane:
         """See Peer.data_plane."""
         return self.plane
+
+    def cache(self) -> CacheUse:
+        """See Peer.cache."""
+        return CacheUse()
 
     async def close(self) -> None:
         """See Peer.close."""

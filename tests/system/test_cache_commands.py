@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import json
 import random
+import re
+import urllib.request
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -50,6 +52,11 @@ class Lab:
         status, told = await asyncio.to_thread(self.client.ask, "GET", f"/cache{query}")
         assert status == 200, told
         return told
+
+    def metrics(self) -> str:
+        """The supernode's /metrics. Blocking."""
+        with urllib.request.urlopen(f"http://{self.swarm.supernode.node}/metrics") as answer:
+            return str(answer.read(), "utf-8")
 
     async def roles(self, task: str) -> list[str]:
         """Who has a content."""
@@ -115,7 +122,13 @@ async def test_a_content_is_kept_by_any_of_its_names_and_room_is_made_from_the_o
         while await lab.roles(by_url) != ["peer"]:
             code, text = await lab.says("gc", "--free", "60GB")
             assert code == 0, text
-    assert await lab.roles(by_digest) == ["peer", "seed"]
+    assert text.splitlines()[0] == "1 content deleted, 1.0 MiB"
+    assert text.splitlines()[1:] == ["1 content left, 2.0 MiB: kept (supernode cache pin TASK --keep 0s lets them go)"]
+    metrics = await asyncio.to_thread(lab.metrics)
+    figures = dict(re.findall(r'^dragonfly_supernode_cache_(\w+)\{(?:reason="asked",)?seed="[\d.:]+"\} (\S+)', metrics, re.M))
+    assert figures["contents"] == "1.0"
+    assert figures["bytes"] == figures["kept_bytes"]
+    assert (float(figures["quota_bytes"]), figures["evicted_total"]) == (64 * MIB, "1.0")
     code, text = await lab.says("pin", DIGEST, "--keep", "0s")
     assert (code, text.strip()) == (0, f"task {by_digest[:12]} is as any other content now")
     async with asyncio.timeout(20):
@@ -133,6 +146,8 @@ async def test_a_content_is_deleted_everywhere_and_read_again_when_somebody_want
     code, text = await lab.says("rm", DIGEST)
     assert (code, text.strip()) == (0, f"task {by_digest[:12]} is deleted")
     assert await lab.roles(by_digest) == []
+    code, text = await lab.says("rm", DIGEST)
+    assert (code, text.strip()) == (1, f"Error: task {by_digest[:16]} is on none of 3 hosts: there is nothing to delete")
     assert lab.source.body_bytes == 2 * MIB
     await lab.pull(f"/v2/team/app/blobs/{DIGEST}")
     assert await lab.roles(by_digest) == ["peer", "seed"]

@@ -257,6 +257,10 @@ GOLDEN: dict[str, tuple[Message, bytes | None]] = {
         ),
         None,
     ),
+    "cache-page-reasons": (
+        CachePage(number=4, stored=7, evicted=(("room", 2, 8192), ("asked", 1, 4096)), left=(("kept", 3, 12_288),)),
+        None,
+    ),
     "cache-page-refused": (CachePage(number=3, refused="unpin others"), None),
     "keep": (Keep(number=3, task=_TASK, keep_s=60.0), None),
     "collect": (Collect(number=4), None),

@@ -81,9 +81,13 @@ async def test_room_is_made_when_it_is_asked_for(nodes: Nodes, tmp_path: Path) -
         await lab.hears(Hello)
         page = await asks(lab, Collect(number=1))
         assert (page.removed, page.removed_bytes) == (0, 0)
+        assert (page.stored, page.left) == (3, ())
+        await asks(lab, Keep(number=3, task=contents[1].task, keep_s=100.0))
         page = await asks(lab, Collect(number=2, free=1))
         assert page.removed == 1
         assert page.removed_bytes > 4096
+        assert (page.stored, page.left) == (2, (("kept", 1, page.kept),))
+        assert {why: gone for why, *gone in page.evicted}["asked"] == [1, page.removed_bytes]
         assert lab.peer.store.tasks() == [content.task for content in contents[1:]]
 
 

@@ -12,8 +12,8 @@ import pytest
 from tests.worker_peer.parts import FakeClock, until
 from wire.pieces import PieceLayout
 from worker_peer import cache_keeper
-from worker_peer.cache_keeper import DEFAULT_FULL_FREE, DEFAULT_YOUNG_FREE, CacheKeeper, KeepRefused
-from worker_peer.core.eviction import Rules, Why
+from worker_peer.cache_keeper import DEFAULT_FULL_FREE, DEFAULT_YOUNG_FREE, CacheKeeper, Collected, KeepRefused
+from worker_peer.core.eviction import Rules, Stays, Why
 from worker_peer.host.store import Store, StoreFull
 from worker_peer.host.store_index import size_on_disk
 
@@ -100,7 +100,7 @@ async def test_room_is_made_before_a_content_is_written_from_the_least_recently_
     await lab.put(D)
     assert lab.there == "acd", "a was used after b"
     assert lab.users.gone == [B], "whoever offers it hears of it first"
-    assert (lab.keeper.removed[Why.ROOM], lab.keeper.removed_bytes) == (1, SIZE)
+    assert (lab.keeper.removed[Why.ROOM], lab.keeper.removed_bytes[Why.ROOM]) == (1, SIZE)
     assert lab.keeper.store.index.used == 3 * SIZE
 
 
@@ -278,13 +278,30 @@ async def test_an_operator_deletes_what_is_kept_but_not_what_is_in_use(lab: Lab)
 async def test_room_that_is_asked_for_is_made_from_the_oldest(lab: Lab) -> None:
     await lab.put(A, B, C, D)
     await lab.keeper.keep(A, 1000)
-    assert await lab.keeper.collect(SIZE + 1) == (2, 2 * SIZE)
+    lab.users.busy = {D}
+    left = {Stays.KEPT: (1, SIZE), Stays.IN_USE: (1, SIZE)}
+    assert await lab.keeper.collect(SIZE + 1) == Collected(2, 2 * SIZE, left)
     assert lab.there == "ad"
-    assert await lab.keeper.collect(0) == (0, 0)
+    assert await lab.keeper.collect(0) == Collected(0, 0, left)
+    lab.users.busy = set()
     lab.rule(expire_s=1)
     lab.clock.at += 10
-    assert await lab.keeper.collect(0) == (1, SIZE)
+    assert await lab.keeper.collect(0) == Collected(1, SIZE, {Stays.KEPT: (1, SIZE)})
     assert lab.there == "a"
+    use = lab.keeper.use()
+    assert (use.used, use.kept, use.stored, use.quota) == (SIZE, SIZE, 1, 0)
+    assert {why: gone for why, gone in use.evicted.items() if gone != (0, 0)} == {
+        "asked": (2, 2 * SIZE),
+        "expired": (1, SIZE),
+    }
+    assert use.evicted.keys() == {"room", "expired", "quota", "full", "young", "asked"}
+
+
+async def test_what_a_user_has_linked_is_left_and_said(lab: Lab, tmp_path: Path) -> None:
+    await lab.put(A)
+    (path,) = (each for each in lab.keeper.store.root.glob("???/*/*") if each.stat().st_size >= LAYOUT.length)
+    os.link(path, tmp_path / "linked")
+    assert await lab.keeper.collect(1 << 40) == Collected(0, 0, {Stays.LINKED: (1, SIZE)})
 
 
 async def test_what_is_open_is_purged_at_the_end_and_what_is_kept_is_not(lab: Lab) -> None:

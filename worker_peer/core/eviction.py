@@ -66,6 +66,15 @@ class Why(Enum):
     ASKED = "an operator asked for room"
 
 
+class Stays(Enum):
+    """Why a content does not go, although room is asked for."""
+
+    KEPT = "kept"
+    IN_USE = "in use"
+    #: A user's hard link holds its bytes: without it there would be no more room.
+    LINKED = "linked"
+
+
 @dataclass(frozen=True, slots=True)
 class Shortage:
     """There is no room for a new content, whoever goes."""
@@ -152,6 +161,23 @@ def collected(contents: Iterable[Content], wanted: int, now: float) -> list[Cont
             gone.append(each)
             wanted -= each.gives
     return gone
+
+
+def staying(contents: Iterable[Content], now: float) -> dict[Stays, tuple[int, int]]:
+    """Of what must stay, whoever asks for room: how many, and their bytes, by the first reason that holds."""
+    found: dict[Stays, tuple[int, int]] = {}
+    for each in contents:
+        if each.kept_until > now:
+            why = Stays.KEPT
+        elif each.in_use:
+            why = Stays.IN_USE
+        elif not each.gives and each.size:
+            why = Stays.LINKED
+        else:
+            continue
+        count, size = found.get(why, (0, 0))
+        found[why] = count + 1, size + each.size
+    return found
 
 
 def room_to_keep(task: str, contents: Iterable[Content], rules: Rules, now: float) -> int | None:
