@@ -13,6 +13,7 @@ from scripts.benchmark.broker import BrokerPlan, BrokerResult, NotEnoughFiles, r
 from scripts.benchmark.first_byte import FirstByteResult, run_first_byte
 from scripts.benchmark.limits import LimitsResult, run_limits
 from scripts.benchmark.pair import PairResult, run_pair
+from scripts.benchmark.quota import QuotaResult, run_quota
 from scripts.benchmark.small import SmallResult, run_small
 from scripts.benchmark.store import StoreResult, run_store
 from scripts.benchmark.swarm import SwarmPlan, SwarmResult, run_swarm
@@ -90,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     store = kinds.add_parser("store", help="a store of many contents: its start, a tidying, room for one more")
     store.add_argument("--contents", type=_count, default=10_000, help="how many are stored (default 10000)")
     store.add_argument("--json", action="store_true", help="end in one JSON line")
+    quota = kinds.add_parser("quota", help="three times as much as a quota pulled through it: what the disks held meanwhile")
+    quota.add_argument("--quota", type=_size, default=_size("1G"), help="of the seed and of each of two peers (default 1G)")
+    quota.add_argument("--json", action="store_true", help="end in one JSON line")
     return parser
 
 
@@ -149,7 +153,17 @@ def _measure(flags: argparse.Namespace) -> int:
     if flags.kind in ("swarm", "small", "yield") and os.geteuid() != 0:
         print(f"scripts/bench {flags.kind} makes network namespaces: run it as root", file=sys.stderr)
         return 1
-    result: SwarmResult | PairResult | SmallResult | BrokerResult | FirstByteResult | LimitsResult | YieldResult | StoreResult
+    result: (
+        SwarmResult
+        | PairResult
+        | SmallResult
+        | BrokerResult
+        | FirstByteResult
+        | LimitsResult
+        | YieldResult
+        | StoreResult
+        | QuotaResult
+    )
     match flags.kind:
         case "swarm":
             result = _swarm(flags)
@@ -163,6 +177,8 @@ def _measure(flags: argparse.Namespace) -> int:
             result = run_yield(flags.rate)
         case "store":
             result = run_store(flags.contents)
+        case "quota":
+            result = run_quota(flags.quota)
         case "broker":
             try:
                 result = _broker(flags)

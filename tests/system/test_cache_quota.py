@@ -1,18 +1,12 @@
 """A quota under three times as much: never exceeded, nobody who runs is hurt, the least recently used go first."""
 
 import asyncio
-import contextlib
 import hashlib
 import random
-import re
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
+from scripts.benchmark.quota import allocated, evicted, watching
 from scripts.demonstration.swarm import Download, PeerHost, Supernode
 from tests.support.source_server import Page, SourceServer
 from tests.support.swarm import LoopbackSwarm, running_swarm, wait_until
@@ -27,57 +21,9 @@ LENGTH = 8 * MIB
 COUNT = 24
 
 
-class Watched(threading.Thread):
-    """Looks all the time how much a folder takes on the disk; keeps the most."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(daemon=True)
-        self.folder = folder
-        self.most = self.looks = 0
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        """Until it has ended."""
-        while not self.ended.is_set():
-            self.most = max(self.most, allocated(self.folder))
-            self.looks += 1
-            time.sleep(0.005)
-
-
-def allocated(folder: Path) -> int:
-    """Bytes that the files below take on the disk, as the file system counts them."""
-    total = 0
-    try:
-        for path in folder.glob("???/*/*"):
-            with contextlib.suppress(OSError):
-                total += path.lstat().st_blocks * 512
-    except OSError:
-        return 0  # a folder went while it was looked into: the next look counts
-    return total
-
-
-@contextmanager
-def watching(*folders: Path) -> Iterator[list[Watched]]:
-    """One watcher each."""
-    watchers = [Watched(folder) for folder in folders]
-    for each in watchers:
-        each.start()
-    try:
-        yield watchers
-    finally:
-        for each in watchers:
-            each.ended.set()
-            each.join()
-
-
 def content_of(number: int) -> bytes:
     """Always the same for a number."""
     return random.Random(number).randbytes(LENGTH)
-
-
-def evicted(log: Path) -> list[str]:
-    """The tasks that were deleted for want of room, in order, by their first digits."""
-    return re.findall(r"task (\w{16}) deleted, \d+ bytes: its room is needed", log.read_text())
 
 
 async def pulled(swarm: LoopbackSwarm, host: PeerHost, supernode: Supernode, url: str, wanted: bytes) -> Download:
@@ -97,7 +43,7 @@ async def test_a_quota_holds_under_three_times_as_much_and_no_running_task_is_hu
             # Not silent for long, and not at its end before the others have come and gone.
             slow = Page(body=content_of(99), etag='"99"', rate=32 << 10)
             source.pages["/slow"] = slow
-            with watching(*folders) as watchers:
+            with watching(folders) as watchers:
                 held = swarm.parts.download(swarm.peers[0], swarm.supernode, source.url("/slow"), "--notbs")
                 await asyncio.to_thread(wait_until, lambda: allocated(folders[1]) >= LENGTH, "the slow one has begun")
                 tasks = []
