@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -29,6 +30,10 @@ VERSIONED: Final = r"(?:/(?:api/)?v[\d.]+)?"
 #: Methods that change nothing.
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _DAYS: Final = re.compile(r"([0-9]{1,4})d")
+
+
+#: An escape that may be one.
+_HALF_PAIR: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +86,12 @@ class ApiHandler(RequestHandler):
 
     def document(self, otherwise: bytes = b"") -> dict[str, Any]:
         """The request's body, which must be a JSON object. `otherwise`: what an empty one stands for."""
+        body = self.request.body or otherwise
         try:
-            told = json.loads(self.request.body or otherwise)
+            told = json.loads(body, parse_constant=_no_number)
+            if _HALF_PAIR.search(body):
+                # Half of a surrogate pair is no character: nobody could be told of it, on no wire and no disk.
+                json.dumps(told, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             raise Told(400, "the body must be JSON") from None
         if not isinstance(told, dict):
@@ -115,6 +124,11 @@ class Unknown(Told):
         super().__init__(404, words)
 
 
+def _no_number(text: str) -> float:
+    """NaN and Infinity are Python's, not JSON's (RFC 8259): no comparison holds for them."""
+    raise ValueError(text)
+
+
 def seconds_of(told: Any, key: str) -> float | None:
     """A duration: a number of seconds, `7d`, or as Go writes them. None: not given."""
     if told is None or told == "":
@@ -127,6 +141,8 @@ def seconds_of(told: Any, key: str) -> float | None:
             seconds = float(told)
         else:
             raise ValueError("it must be a duration")
+    except OverflowError:
+        seconds = inf
     except ValueError as error:
         raise Told(400, f"{key}: {error}") from None
     if not 0 <= seconds <= LONGEST_S:

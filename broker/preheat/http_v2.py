@@ -25,6 +25,7 @@ from broker.preheat.http_common import (
 )
 from broker.preheat.service import PreheatRequest
 from wire.messages import Role
+from wire.vocabulary import LONGEST_S
 
 _STATE: Final = {
     JobState.WAITING: "PENDING",
@@ -106,8 +107,8 @@ def _request(args: dict[str, Any], extra: Any) -> PreheatRequest:
     if scope not in _SCOPES:
         raise Told(400, f"scope {scope[:60]!r}: must be single_seed_peer, all_seed_peers or all_peers")
     timeout = args.get("timeout") or 0
-    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout < 0:
-        raise Told(400, "timeout must be a number of nanoseconds")
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 <= timeout <= LONGEST_S * _NANOSECONDS:
+        raise Told(400, "timeout must be a number of nanoseconds, of 11 days at most")
     if text_of(args, "filtered_query_params") and not args.get("filter"):
         args = {**args, "filter": args["filtered_query_params"]}
     headers = headers_of(args.get("headers"))

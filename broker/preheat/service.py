@@ -334,21 +334,29 @@ class Preheat:
         return await find_image(self._client, request.url, platforms, secrets.access)
 
     async def _want(self, want: Want) -> None:
-        """A task's request, with credentials that are valid now, to the scheduler."""
+        """A task's request to the scheduler. Whatever goes wrong is told: nobody else would ask for this task again."""
+        try:
+            await self._request(want)
+        except SourceError as error:
+            self.handle(WantFailed(task=want.task, code=error.code, why=str(error)))
+        except Exception:
+            why = "an error of the supernode's own: look into its log"
+            self.handle(WantFailed(task=want.task, code=ErrorCode.INTERNAL, why=why))
+            raise
+
+    async def _request(self, want: Want) -> None:
+        """With credentials that are valid now. Raises SourceError."""
         job, secrets = self.core.jobs.get(want.job), self._secrets.get(want.job)
         if job is None or secrets is None or want.task not in job.blobs:
-            return
+            # It ended before this began; others may share the task.
+            raise SourceError(ErrorCode.SOURCE_UNREACHABLE, "the job whose credentials were to be used has ended")
         blob = job.blobs[want.task]
         # After a restart only the shown URL is known; a registry's URL has nothing else.
         url = secrets.places.get(want.task, (blob.url,))[want.place :][:1]
-        try:
-            if not url or url[0].endswith("?..."):
-                raise SourceError(ErrorCode.SOURCE_NEEDS_AUTH, "its URL had a query, which is not stored")
-            await self._client.check(url[0])
-            headers = await self._headers(url[0], blob.media_type, secrets, is_first=want.place == 0)
-        except SourceError as error:
-            self.handle(WantFailed(task=want.task, code=error.code, why=str(error)))
-            return
+        if not url or url[0].endswith("?..."):
+            raise SourceError(ErrorCode.SOURCE_NEEDS_AUTH, "its URL had a query, which is not stored")
+        await self._client.check(url[0])
+        headers = await self._headers(url[0], blob.media_type, secrets, is_first=want.place == 0)
         if not self.core.wants(want.task):
             return
         request, access = secrets.request, secrets.access

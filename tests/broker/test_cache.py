@@ -227,6 +227,7 @@ async def test_room_is_made_on_the_seed_or_where_it_is_asked_for() -> None:
         ("POST", "/cache/gc", '{"free": "x"}', 400, "free: 'x' is no size"),
         ("POST", "/cache/gc", '{"free": -1}', 400, "free: "),
         ("POST", f"/cache/{A}/pin", '{"keep": "soon"}', 400, "keep: "),
+        ("POST", f"/cache/{A}/pin", '{"keep": 1' + "0" * 400 + "}", 400, "keep must be from 0"),
     ],
 )
 async def test_what_is_wrong_is_said(method: str, path: str, body: str, status: int, words: str) -> None:

@@ -181,6 +181,13 @@ async def test_a_file_by_its_url(lab: PreheatLab, registry: SmallRegistry) -> No
     assert "secret" not in json.dumps(await lab.json("GET", "/preheats"))
 
 
+async def test_a_whole_pair_is_a_character_as_any_other(lab: PreheatLab) -> None:
+    body = b'{"type": "file", "url": "http://127.0.0.1:1/\\ud83d\\ude00", "identifier": "\\ud83d\\ude00"}'
+    told = await lab.json("POST", "/preheats", body, status=201)
+    assert (await lab.json("GET", "/preheats"))[0]["Identifier"] == "\U0001f600"
+    await polled(lab, told["ID"])
+
+
 @pytest.mark.parametrize(
     ("document", "told"),
     [
@@ -193,6 +200,10 @@ async def test_a_file_by_its_url(lab: PreheatLab, registry: SmallRegistry) -> No
         ({"type": "file", "url": "ftp://a/b"}, "http"),
         ({"type": "file", "url": 7}, "url"),
         ({"type": "file", "url": "http://a/b", "headers": ["x"]}, "headers"),
+        ({"type": "file", "url": "http://a/b", "headers": {"X": "half of a pair: \ude00"}}, "JSON"),
+        ({"type": "file", "url": "http://a/b", "filter": "\ud800"}, "JSON"),
+        ({"type": "file", "url": f"http://{'a' * 64}.example/b"}, "host"),
+        ({"type": "file", "url": "http://a..b/c"}, "host"),
         ({"type": "file", "url": "http://a/b", "headers": {"X": {"a": 1}}}, "headers"),
         ({"type": "file", "url": "http://a/b", "headers": {"X": "a\r\nY: b"}}, "well formed"),
         ({"type": "file", "url": "http://a/b", "headers": {f"X{n}": "1" for n in range(101)}}, "headers"),

@@ -70,8 +70,10 @@ def target_of(url: str) -> Target:
         parts = urlsplit(url)
         port = parts.port
         host = parts.hostname or ""
+        # Labels have 1 to 63 octets: whoever looks the name up would meet the same error, where nobody expects it.
+        ascii_host = host.encode("idna").decode()
         if not host.isascii():
-            host = host.encode("idna").decode()
+            host = ascii_host
     except (ValueError, UnicodeError):
         raise _no_url("its host or port cannot be read") from None
     scheme = parts.scheme.lower()

@@ -293,6 +293,23 @@ async def test_an_error_of_its_own_ends_the_job_and_is_logged(
     assert "broken inside" in caplog.text
 
 
+async def test_an_error_of_its_own_at_a_blob_ends_the_job_too_and_frees_its_place(
+    lab: PreheatLab, registry: SmallRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.image("team/app", "1", [LAYER])
+
+    async def breaks(*_: object) -> None:
+        raise RuntimeError("broken inside")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("broker.preheat.registry_client.RegistryClient.check", breaks)
+        job = await lab.ended((await begun(lab, type="image", url=image_url(registry)))["id"])
+    assert (job["state"], "look into its log" in job["error"]) == ("FAILED", True)
+    assert "broken inside" in caplog.text
+    job = await lab.ended((await begun(lab, type="image", url=image_url(registry)))["id"])
+    assert job["state"] == "SUCCESS"
+
+
 def test_every_route_but_health_wants_credentials() -> None:
     routes = [*http_v1.ROUTES, *http_v2.ROUTES, *http_kraken.ROUTES, *http_jobs.ROUTES, *http_cache.ROUTES]
     assert len(routes) >= 14
