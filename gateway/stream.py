@@ -116,8 +116,10 @@ class BlobServer:
         began_at = self._clock.now()
         wanted = download_request(decision, request.headers, self._defaults)
         waits = Waits()
-        with answer.watch.on(Wait.ACCESS):
-            is_doubtful = await self._possession.is_doubtful(decision, wanted)
+        is_doubtful = False
+        if not self._possession.is_settled(decision, wanted):
+            with answer.watch.on(Wait.ACCESS):
+                is_doubtful = await self._possession.is_doubtful(decision, wanted)
         try:
             opened = await self._permitted(request, decision, wanted, answer.watch, waits)
             if isinstance(opened, Fallback):
