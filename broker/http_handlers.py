@@ -30,8 +30,6 @@ VERSIONED: Final = r"(?:/(?:api/)?v[\d.]+)?"
 #: Methods that change nothing.
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _DAYS: Final = re.compile(r"([0-9]{1,4})d")
-
-
 #: An escape that may be one.
 _HALF_PAIR: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 

@@ -49,15 +49,14 @@ class Possession:
         self._silent_s = _SILENT_S
 
     def is_settled(self, decision: Decision, wanted: DownloadRequest) -> bool:
-        """Whether nobody need be asked: the registry is known to have the content, or no digest can be another's."""
+        """Whether nobody need be asked: the registry is known to have the content, or it is its URL's alone, no digest's."""
         digest = wanted.wanted_digest
         return digest is None or self._known.has(registry_of(decision.url), digest)
 
     async def is_doubtful(self, decision: Decision, wanted: DownloadRequest) -> bool:
         """Whether the registry must show that it has the content. To be asked before the swarm is: a request makes a task."""
         digest, registry = wanted.wanted_digest, registry_of(decision.url)
-        # What is no digest's is its URL's alone.
-        if digest is None or self._known.has(registry, digest):
+        if digest is None or self.is_settled(decision, wanted):
             return False
         told = await self._told(wanted.task)
         for each in told:

@@ -10,11 +10,11 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 from urllib.parse import urljoin
 
 import aiohttp
-from aiohttp.abc import ResolveResult
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -22,6 +22,7 @@ from gateway.core.headers import Headers, first, impersonal, to_client, to_upstr
 from gateway.core.reach import Scope, scope_of, scopes_of
 from gateway.core.rules import Trust, authority_of
 from wire.ids import url_without_secrets
+from worker_peer.host.guarded_resolver import GuardedResolver
 
 CONNECT_S: Final = 10.0
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -62,24 +63,11 @@ class _Inward(OSError):
     """A server sends its clients on to an address that it does not have itself."""
 
 
-class _Outward(aiohttp.ThreadedResolver):
-    """The system's resolver, but for addresses that only a server of this very host or link could mean."""
-
-    def __init__(self, allowed: frozenset[Scope]) -> None:
-        super().__init__()
-        self._allowed = allowed
-
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
-        found = await super().resolve(host, port, family)
-        for each in found:
-            _check(each["host"], self._allowed)
-        return found
-
-
-def _check(address: str, allowed: frozenset[Scope]) -> None:
-    scope = scope_of(address)
-    if scope is not None and scope not in allowed:
-        raise _Inward(f"it was named by a server that is elsewhere, and is a {scope.value} address: nobody is led there")
+def _check(allowed: frozenset[Scope], _host: str, _port: int, addresses: list[str]) -> None:
+    """Raises _Inward for addresses that only a server of this very host or link could mean."""
+    for scope in map(scope_of, addresses):
+        if scope is not None and scope not in allowed:
+            raise _Inward(f"it was named by a server that is elsewhere, and is a {scope.value} address: nobody is led there")
 
 
 class Response:
@@ -217,13 +205,12 @@ class Upstream:
             found = await asyncio.get_running_loop().getaddrinfo(leader.host, leader.port, type=socket.SOCK_STREAM)
             allowed = scopes_of(str(address[0]) for *_, address in found)
             # An address is connected to without a resolver.
-            _check(target.host, allowed)
+            _check(allowed, target.host, target.port, [target.host])
         except OSError as error:
             raise UpstreamFailed(_in_words(error, url)) from None
         if allowed not in self._led:
-            connector = aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=30, enable_cleanup_closed=False, resolver=_Outward(allowed)
-            )
+            resolver = GuardedResolver(partial(_check, allowed))
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, enable_cleanup_closed=False, resolver=resolver)
             self._led[allowed] = self._session(connector)
         return self._led[allowed]
 

@@ -25,8 +25,6 @@ _SCHEMA: Final = 1
 _CLOSE_S: Final = 10.0
 #: Rows that are made into text at a time: json keeps every other thread from running meanwhile.
 _SLICE: Final = 500
-
-
 #: Primary result codes of SQLite that say so; all others pass, or are about something else (sqlite.org/rescode.html).
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 

@@ -103,7 +103,7 @@ class RegistryClient:
         _, host, port = target_of(url).origin
         try:
             self._allowed.check_literal(host, port)
-            await GuardedResolver(self._allowed).resolve(host, port)
+            await GuardedResolver(self._allowed.check).resolve(host, port)
         except NotAllowed as error:
             raise SourceError(ErrorCode.SOURCE_FORBIDDEN, str(error)) from None
         except OSError:
@@ -219,7 +219,7 @@ class RegistryClient:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=64, resolver=GuardedResolver(self._allowed), use_dns_cache=False),
+                connector=aiohttp.TCPConnector(limit=64, resolver=GuardedResolver(self._allowed.check), use_dns_cache=False),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 max_line_size=_MAX_FIELD_BYTES,

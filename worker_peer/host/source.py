@@ -316,7 +316,7 @@ class SourceReader:
 
         from worker_peer.host.guarded_resolver import GuardedResolver
 
-        resolver = GuardedResolver(allowed) if allowed is not None else None
+        resolver = GuardedResolver(allowed.check) if allowed is not None else None
         return aiohttp.ClientSession(
             # What it remembers of names are addresses that were looked at.
             connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, resolver=resolver),
