@@ -76,7 +76,10 @@ def servers_of(swarm: LoopbackSwarm, host: PeerHost) -> list[psutil.Process]:
     """Servers that dfgets have left behind on a host."""
     found = []
     for process in swarm.processes.left_behind():
-        command = process.cmdline()
+        try:
+            command = process.cmdline()
+        except psutil.NoSuchProcess:  # it has ended since, perhaps as a zombie
+            continue
         if "server" in command and str(host.home) in command:
             found.append(process)
     return found
