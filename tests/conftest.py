@@ -1,7 +1,9 @@
 """What every test may lean on: the run's options, and docker tests that say what they lack instead of being skipped."""
 
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -47,10 +49,31 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among several workers: files of docker tests first, those with the most tests before others, then those of real processes.
+
+    A worker takes a whole file at a time (--dist=loadfile). A long one that began last would run alone, long after all else.
+    The random order stays within a file, and among the rest.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    marks = {mark: Counter(item.path for item in items if item.get_closest_marker(mark)) for mark in ("docker", "system")}
+    items.sort(key=lambda item: (-marks["docker"][item.path], not marks["system"][item.path]))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note which docker tests were chosen to run."""
     chosen = {item.nodeid for item in session.items if item.get_closest_marker("docker") is not None}
     session.config.stash[_DOCKER_CHOSEN] = chosen
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended: what it told about docker tests counts for the whole run. One that crashed has told nothing."""
+    told = getattr(node, "workeroutput", {})
+    stash: pytest.Stash = node.config.stash
+    stash.setdefault(_DOCKER_CHOSEN, set()).update(told.get("docker_chosen", ()))
+    stash[_DOCKER_RAN].update(told.get("docker_ran", ()))
 
 
 def _docker_verdict(config: pytest.Config) -> str:
@@ -63,7 +86,11 @@ def _docker_verdict(config: pytest.Config) -> str:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """With --require-docker a run without docker tests, or with one left out, is no pass."""
+    """With --require-docker a run without docker tests, or with one left out, is no pass. Of several workers, none sees all."""
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        chosen, ran = session.config.stash.get(_DOCKER_CHOSEN, set()), session.config.stash[_DOCKER_RAN]
+        told["docker_chosen"], told["docker_ran"] = sorted(chosen), sorted(ran)
+        return
     if exitstatus == pytest.ExitCode.OK and _docker_verdict(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

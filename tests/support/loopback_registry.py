@@ -3,9 +3,10 @@
 The image is pushed past the guard, to a second registry over the same storage.
 """
 
+import os
 import socket
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.support.token_server import ISSUER, SERVICE
 
 LOOPBACK = "127.0.0.1"
 NAME = "localhost"
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = iter(range(20_000 + 500 * (_WORKER % 20), 20_500 + 500 * (_WORKER % 20)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +41,16 @@ class LoopbackRegistry:
 
 
 def free_port() -> int:
-    """A port that is free now."""
-    with closing(socket.socket()) as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port that is free now, and that nobody gets who does not ask for it: below those that the kernel gives away.
+
+    Each of pytest's workers has a range of its own, and no port of it is named twice.
+    """
+    for port in _PORTS:
+        with closing(socket.socket()) as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((LOOPBACK, port))
+            return port
+    raise AssertionError("no port of this worker's range is free")
 
 
 def start_loopback_registry(
